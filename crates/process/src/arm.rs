@@ -1,0 +1,80 @@
+//! Registering late: far from the budget a managed range is ordinary memory.
+//!
+//! The range is registered when what has been handed out plus what is not
+//! managed reaches the low watermark. Handed-out bytes bound what first touch
+//! can reach before the next look, and first touch runs at gigabytes a second.
+//!
+//! **Pins:** arming happens under the run allocator's lock, which every
+//! operation that changes an unregistered range holds too; so no operation
+//! that began unregistered ends registered.
+
+use std::sync::atomic::Ordering;
+
+use vswap_platform::pagemap;
+use vswap_platform::uffd::Userfaultfd;
+use vswap_units::{BLOCK_SIZE, PAGE_SIZE};
+
+use crate::budget::Scope;
+use crate::engine::Engine;
+
+impl Engine {
+    /// Are faults and reclaim on?
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire)
+    }
+
+    /// Would handing out `more` bytes bring the program near its budget?
+    pub(crate) fn is_near_budget(&self, more: u64) -> bool {
+        let unmanaged = match self.budget.scope() {
+            Scope::Process => self.counters.unmanaged_bytes.get(),
+            Scope::Space => 0,
+        };
+        self.counters.handed_out_bytes.get() + more + unmanaged >= self.budget.low()
+    }
+
+    /// Registers the region and the frames, and queues what is present for
+    /// reclaim. Called by an engine thread (they own the userfaultfd) while the
+    /// asking thread holds the run allocator's lock.
+    pub(crate) fn arm(&self, uffd: &Userfaultfd) -> bool {
+        if self.is_armed() {
+            return true;
+        }
+        let _ = vswap_platform::map::no_huge_pages(self.region.base(), self.region.bytes());
+        if !self.register(uffd) {
+            return false;
+        }
+        self.queue_present();
+        self.armed.store(true, Ordering::Release);
+        self.counters.armed.set(1);
+        true
+    }
+
+    /// Registers region and frames. Absent frames fault nobody: they are only
+    /// written when present.
+    pub(crate) fn register(&self, uffd: &Userfaultfd) -> bool {
+        let frames = !uffd.has_move()
+            || uffd
+                .register(self.frames.base(), self.frames.bytes(), false)
+                .is_ok();
+        frames
+            && uffd
+                .register(self.region.base(), self.region.bytes(), !uffd.has_move())
+                .is_ok()
+    }
+
+    /// Counts and queues the blocks that hold pages already. States stay
+    /// "unknown" until a fault or reclaim looks at the block.
+    fn queue_present(&self) {
+        let mut pages = 0;
+        let base = self.region.base();
+        let mut queue = |start: usize, end: usize| {
+            pages += (end - start) / PAGE_SIZE;
+            for block in (start - base) / BLOCK_SIZE..=(end - 1 - base) / BLOCK_SIZE {
+                self.victims.push(block);
+            }
+        };
+        let used = self.high_water_bytes();
+        let _ = pagemap::scan_present(base, used, &mut queue);
+        self.counters.resident_pages.set(pages as u64);
+    }
+}

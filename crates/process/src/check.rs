@@ -1,0 +1,125 @@
+//! The conservation laws of this floor (and of those below, which check themselves).
+
+use vswap_platform::map;
+use vswap_space::Backing;
+use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
+
+use crate::engine::Engine;
+use crate::frames::Frames;
+use crate::page_state::Tag;
+
+/// What the page states add up to.
+#[derive(Default)]
+struct Census {
+    swapped: u64,
+    resident: u64,
+    present: u64,
+    problems: Vec<String>,
+}
+
+impl Engine {
+    /// Checks every law with the engine held still; returns what is violated.
+    pub fn check(&self) -> Vec<String> {
+        let _signals = vswap_platform::sync::SignalBlock::enter();
+        // Before the gate closes: who holds a worker may be waiting at it.
+        let mut worker = self.workers.take(self.workers.len() - 2);
+        let runs = self.runs.lock();
+        self.world.close();
+        let mut census = self.census();
+        self.frames.check(&mut census.problems);
+        if let Some(worker) = worker.as_mut() {
+            census.problems.extend(self.layer.check(&mut worker.codec));
+        }
+        self.compare(&mut census);
+        self.world.open();
+        drop(runs);
+        census.problems
+    }
+
+    fn census(&self) -> Census {
+        let mut census = Census::default();
+        if !self.is_armed() {
+            return census;
+        }
+        for block in 0..self.high_water_bytes().div_ceil(BLOCK_SIZE) {
+            self.count_block(block, &mut census);
+        }
+        census
+    }
+
+    fn count_block(&self, block: usize, census: &mut Census) {
+        let Some(mut guard) = self.region.lock(block) else {
+            return;
+        };
+        self.settle(&mut guard);
+        let mut presence = [0u8; BLOCK_PAGES];
+        let known = map::resident(guard.addr(0), BLOCK_SIZE, &mut presence).is_ok();
+        for (slot, present) in presence.iter().enumerate() {
+            let (state, present) = (guard.state(slot), present & 1 != 0);
+            if state.tag() == Tag::Foreign {
+                continue;
+            }
+            census.present += u64::from(present);
+            let expected = matches!(state.tag(), Tag::Resident | Tag::Freed);
+            census.resident += u64::from(expected);
+            if known && expected != present {
+                let page = block * BLOCK_PAGES + slot;
+                census.problems.push(format!(
+                    "page {page} is {:?} but present is {present}",
+                    state.tag()
+                ));
+            }
+            if let Some(entry) = state.entry() {
+                census.swapped += 1;
+                self.check_backing(self.layer.hint(entry), &guard, census);
+            }
+        }
+    }
+
+    fn check_backing(
+        &self,
+        backing: Backing,
+        guard: &crate::region::BlockGuard<'_>,
+        census: &mut Census,
+    ) {
+        match backing {
+            Backing::None => census.problems.push(format!(
+                "block {} names an entry without bytes",
+                guard.index()
+            )),
+            Backing::Cached(frame) if guard.frame_run() != Some(Frames::run_of(frame)) => {
+                census.problems.push(format!(
+                    "block {} has a page in a frame of another block",
+                    guard.index()
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn compare(&self, census: &mut Census) {
+        if !self.is_armed() {
+            return;
+        }
+        let entries = self.layer.gauges().entries;
+        if entries != census.swapped {
+            census.problems.push(format!(
+                "{} pages are swapped, {entries} entries are in use",
+                census.swapped
+            ));
+        }
+        let counted = self.counters.resident_pages.get();
+        if counted != census.resident {
+            census.problems.push(format!(
+                "{} pages are resident, {counted} are counted",
+                census.resident
+            ));
+        }
+        let bytes = census.present * PAGE_SIZE as u64;
+        if bytes > self.own_bytes() {
+            census
+                .problems
+                .push(format!("{bytes} bytes are present, more than are charged"));
+        }
+    }
+}

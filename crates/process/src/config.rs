@@ -1,0 +1,282 @@
+//! What an engine is told: one text of `key=value` lines, or the `VSWAP_*`
+//! environment with the same words.
+
+use std::fmt;
+
+use vswap_store::CodecKind;
+use vswap_units::Bytes;
+
+use crate::budget::Scope;
+
+/// The least budget: below it the engine's own threads and tables do not fit.
+pub const LEAST_RAM: u64 = 16 << 20;
+
+/// See [`Config::pool_percent`].
+const POOL_PERCENT: u32 = 35;
+
+/// How faults reach the engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Faults {
+    /// Threads where a privileged userfaultfd can be had, else signals.
+    Auto,
+    /// Handler threads, one per CPU.
+    Thread,
+    /// The faulting thread itself, by SIGBUS.
+    Signal,
+}
+
+/// Where swapped pages may rest besides RAM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SwapSpec {
+    /// One file without a name in the usual places.
+    Auto,
+    /// A file at this path, of at most this many bytes.
+    Path(String, Option<u64>),
+}
+
+impl fmt::Display for SwapSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Path(path, None) => f.write_str(path),
+            Self::Path(path, Some(bytes)) => write!(f, "{path}:{bytes}"),
+        }
+    }
+}
+
+/// The configuration of one engine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Budget in bytes.
+    pub ram: u64,
+    /// What the budget bounds.
+    pub scope: Scope,
+    /// Devices, in the order of preference; empty: RAM only.
+    pub swap: Vec<SwapSpec>,
+    /// Codec of the store.
+    pub codec: CodecKind,
+    /// Fault delivery.
+    pub faults: Faults,
+    /// Allocations below this stay unmanaged; `None`: chosen by the delivery.
+    pub min_alloc: Option<u64>,
+    /// With devices, compressed pages in RAM take at most this share of the
+    /// budget (percent): the rest is worth more as resident pages.
+    pub pool_percent: u32,
+    /// Descriptor of the memory shared with the parent that reports.
+    pub tree_fd: Option<i32>,
+    /// The same memory as a path, for a process that did not inherit the descriptor.
+    pub tree_path: Option<String>,
+}
+
+/// A configuration that cannot be used; displays as one sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ram: 0,
+            scope: Scope::Process,
+            swap: Vec::new(),
+            codec: CodecKind::Lz4,
+            faults: Faults::Auto,
+            min_alloc: None,
+            pool_percent: POOL_PERCENT,
+            tree_fd: None,
+            tree_path: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `key=value` lines.
+    ///
+    /// # Errors
+    /// A sentence naming the word that was not understood.
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let (key, value) = line
+                .split_once('=')
+                .ok_or_else(|| ConfigError(format!("'{line}' is not key=value")))?;
+            config.set(key.trim(), value.trim())?;
+        }
+        config.checked()
+    }
+
+    /// Reads the environment; `None` where vswap is off or was not asked for.
+    ///
+    /// # Errors
+    /// A sentence naming the variable that was not understood.
+    pub fn from_env(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, ConfigError> {
+        if get("VSWAP").is_some_and(|value| value == "off" || value == "0") {
+            return Ok(None);
+        }
+        let Some(ram) = get("VSWAP_RAM") else {
+            return Ok(None);
+        };
+        let mut config = Self::default();
+        config.set("ram", &ram)?;
+        for key in ["codec", "faults", "min_alloc", "tree_fd", "tree_path"] {
+            if let Some(value) = get(&format!("VSWAP_{}", key.to_uppercase())) {
+                config.set(key, &value)?;
+            }
+        }
+        let swap = get("VSWAP_SWAP").unwrap_or_else(|| "auto".into());
+        for spec in swap.split(['\n', ',']).filter(|spec| !spec.is_empty()) {
+            config.set("swap", spec)?;
+        }
+        config.checked().map(Some)
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        check_ram(self.ram).map(|()| self)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let wrong =
+            |what: &str| ConfigError(format!("{key}={value} is not understood; give {what}"));
+        match key {
+            "ram" => self.ram = size(value).ok_or_else(|| wrong("a size such as 300M"))?,
+            "scope" => {
+                self.scope = match value {
+                    "process" => Scope::Process,
+                    "space" => Scope::Space,
+                    _ => return Err(wrong("process or space")),
+                }
+            }
+            "swap" => self
+                .add_swap(value)
+                .ok_or_else(|| wrong("auto, none or PATH[:SIZE]"))?,
+            "codec" => self.codec = codec(value).ok_or_else(|| wrong("lz4 or zstd[:LEVEL]"))?,
+            "faults" => {
+                self.faults = match value {
+                    "auto" => Faults::Auto,
+                    "thread" => Faults::Thread,
+                    "signal" => Faults::Signal,
+                    _ => return Err(wrong("auto, thread or signal")),
+                }
+            }
+            "min_alloc" if value == "auto" => self.min_alloc = None,
+            "min_alloc" => {
+                self.min_alloc = Some(size(value).ok_or_else(|| wrong("a size such as 64K"))?);
+            }
+            "pool_percent" => {
+                self.pool_percent = value
+                    .parse()
+                    .ok()
+                    .filter(|percent| (5..=90).contains(percent))
+                    .ok_or_else(|| wrong("a share of the budget from 5 to 90"))?;
+            }
+            "tree_fd" => {
+                self.tree_fd = Some(value.parse().map_err(|_| wrong("a descriptor"))?);
+            }
+            "tree_path" => self.tree_path = Some(value.into()),
+            _ => return Err(ConfigError(format!("'{key}' is not a setting of vswap"))),
+        }
+        Ok(())
+    }
+
+    fn add_swap(&mut self, value: &str) -> Option<()> {
+        match value {
+            "" => return None,
+            "none" => self.swap.clear(),
+            "auto" => self.swap.push(SwapSpec::Auto),
+            _ => self.swap.push(path_spec(value)),
+        }
+        Some(())
+    }
+}
+
+/// A budget must leave room for the engine itself.
+///
+/// # Errors
+/// A sentence with the least budget.
+pub fn check_ram(bytes: u64) -> Result<(), ConfigError> {
+    if bytes >= LEAST_RAM {
+        return Ok(());
+    }
+    let (given, least) = (Bytes(bytes), Bytes(LEAST_RAM));
+    Err(ConfigError(format!(
+        "a budget of {given} is too small; give at least {least}"
+    )))
+}
+
+fn path_spec(value: &str) -> SwapSpec {
+    if let Some((path, tail)) = value.rsplit_once(':')
+        && !path.is_empty()
+        && let Some(bytes) = size(tail)
+    {
+        return SwapSpec::Path(path.into(), Some(bytes));
+    }
+    SwapSpec::Path(value.into(), None)
+}
+
+fn size(value: &str) -> Option<u64> {
+    Bytes::parse(value).ok().map(|bytes| bytes.0)
+}
+
+fn codec(value: &str) -> Option<CodecKind> {
+    match value.split_once(':') {
+        None if value == "lz4" => Some(CodecKind::Lz4),
+        None if value == "zstd" => Some(CodecKind::Zstd(1)),
+        Some(("zstd", level)) => {
+            let level = level.parse().ok()?;
+            (1..=19).contains(&level).then_some(CodecKind::Zstd(level))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_everything() {
+        let text = "ram=300M\nscope=space\nswap=/a/b:2G\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K";
+        let config = Config::from_text(text).unwrap();
+        assert_eq!(config.ram, 300 << 20);
+        assert_eq!(
+            config.swap,
+            [SwapSpec::Path("/a/b".into(), Some(2 << 30)), SwapSpec::Auto]
+        );
+        assert_eq!(config.codec, CodecKind::Zstd(3));
+        assert_eq!(config.faults, Faults::Signal);
+        assert_eq!(config.min_alloc, Some(64 << 10));
+    }
+
+    #[test]
+    fn a_wrong_word_is_named_with_what_to_give() {
+        for (text, word) in [
+            ("ram=lots", "lots"),
+            ("ram=1M", "16.0 MiB"),
+            ("ram=300M\ncodec=lzma", "lzma"),
+            ("ram=300M\nfaults=maybe", "maybe"),
+            ("ram=300M\nspeed=11", "speed"),
+            ("ram", "ram"),
+        ] {
+            let error = Config::from_text(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_a_budget_in_the_environment_vswap_stays_off() {
+        assert_eq!(Config::from_env(&|_| None).unwrap(), None);
+        let on = |key: &str| (key == "VSWAP_RAM").then(|| "100M".to_string());
+        let config = Config::from_env(&on).unwrap().unwrap();
+        assert_eq!(config.swap, [SwapSpec::Auto]);
+        let off = |key: &str| match key {
+            "VSWAP" => Some("off".to_string()),
+            _ => Some("100M".to_string()),
+        };
+        assert_eq!(Config::from_env(&off).unwrap(), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! One engine: a managed range, its budget, and what serves it.
+//!
+//! Everything hangs off an [`Engine`]; two in one process know nothing of each
+//! other but the table SIGBUS looks addresses up in (`registry`).
+//!
+//! Lock order, lowest first: worker (5), userfaultfd slots (6, 9), run allocator
+//! (25), desk (27), block (30), frames and victims (35), then the floors below.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use vswap_platform::errno::Errno;
+use vswap_platform::map::AnonMap;
+use vswap_platform::sync::{Event, RankedMutex};
+use vswap_platform::thread::Thread;
+use vswap_platform::uffd::Userfaultfd;
+use vswap_space::SwapLayer;
+use vswap_store::CodecKind;
+use vswap_units::Counters;
+use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, LatencyHistogram, PAGE_SHIFT, PAGE_SIZE, rank};
+
+use crate::budget::{Budget, Scope};
+use crate::config::{Config, ConfigError};
+use crate::delivery::Delivery;
+use crate::devices;
+use crate::error::StartError;
+use crate::frames::Frames;
+use crate::region::{HUGE_PAGE, Region};
+use crate::runs::RunAllocator;
+use crate::service::{Desk, Threads};
+use crate::swap_in::Streams;
+use crate::tree::TreeSlot;
+use crate::victims::Victims;
+use crate::worker::Workers;
+use crate::world::World;
+
+/// Address space per byte of budget, and its bounds: a range far larger than
+/// any budget costs nothing but page-table-free address space.
+const REGION_MOST: usize = 256 << 30;
+const REGION_LEAST: usize = 256 << 20;
+/// Threads that may serve faults at once in signal delivery.
+const SIGNAL_WORKERS: usize = 16;
+
+/// One engine. See the module's head.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) delivery: Delivery,
+    pub(crate) region: Region,
+    pub(crate) frames: Frames,
+    pub(crate) victims: Victims,
+    pub(crate) budget: Budget,
+    pub(crate) layer: SwapLayer,
+    pub(crate) workers: Workers,
+    pub(crate) uffd: RankedMutex<Option<ManuallyDrop<Arc<Userfaultfd>>>, 9>,
+    /// Signal delivery: the descriptor in force in the program's table, once it closed ours.
+    pub(crate) recovered: RankedMutex<Option<Arc<Userfaultfd>>, 6>,
+    pub(crate) runs: RankedMutex<RunAllocator, { rank::REGION }>,
+    pub(crate) world: World,
+    pub(crate) desk: Desk,
+    pub(crate) threads: Threads,
+    pub(crate) handles: RankedMutex<Vec<Thread>, 7>,
+    pub(crate) streams: Streams,
+    pub(crate) zeros: AnonMap,
+    pub(crate) counters: Counters,
+    pub(crate) latency: LatencyHistogram,
+    pub(crate) armed: AtomicBool,
+    pub(crate) reclaim_event: Event,
+    pub(crate) write_event: Event,
+    /// Memory was given back: who waits for room looks again.
+    pub(crate) room_event: Event,
+    pub(crate) device_bytes: u64,
+    /// Segments to write because the reclaimer waits for room only a device can give.
+    pub(crate) writeback_wanted: AtomicU32,
+    /// The last reclaim gained nothing: faults do not wait for it.
+    pub(crate) strained: AtomicBool,
+    /// The last write found no device that takes more.
+    pub(crate) devices_full: AtomicBool,
+    private_fds: RankedMutex<Vec<i32>, 8>,
+    high_water: AtomicU64,
+    live_blocks: AtomicI64,
+    retired: AtomicBool,
+    pub(crate) unarmed_look_ns: AtomicU64,
+    pub(crate) refused_ns: AtomicU64,
+    handler: AtomicUsize,
+    pub(crate) tree: Option<TreeSlot>,
+}
+
+impl Engine {
+    /// Everything an engine is made of; nothing runs yet.
+    pub(crate) fn build(
+        config: Config,
+        delivery: Delivery,
+        opened: devices::Opened,
+    ) -> Result<Self, StartError> {
+        let ram = config.ram;
+        let region =
+            Region::reserve(region_bytes(ram), REGION_LEAST).map_err(StartError::Memory)?;
+        let workers = match delivery {
+            // Number 0 is the reclaimer's, the last the writer's, the one before it `check`'s.
+            Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + 3,
+            Delivery::Signal => SIGNAL_WORKERS + 3,
+        };
+        let (device_bytes, private_fds) = (opened.bytes, opened.fds.clone());
+        let layer = devices::layer(&region, ram, opened).map_err(StartError::Memory)?;
+        Ok(Self {
+            delivery,
+            frames: Frames::new(frame_runs(ram)).map_err(StartError::Memory)?,
+            victims: Victims::new(region.pages() / BLOCK_PAGES).map_err(StartError::Memory)?,
+            budget: Budget::new(config.scope, ram),
+            layer,
+            workers: Workers::new(workers, config.codec).map_err(StartError::Memory)?,
+            uffd: RankedMutex::new(None),
+            recovered: RankedMutex::new(None),
+            runs: RankedMutex::new(RunAllocator::new(region.pages() as u64)),
+            world: World::default(),
+            desk: Desk::default(),
+            threads: Threads::default(),
+            handles: RankedMutex::new(Vec::with_capacity(64)),
+            streams: Streams::default(),
+            zeros: zero_block().map_err(StartError::Memory)?,
+            counters: Counters::new(),
+            latency: LatencyHistogram::new(),
+            armed: AtomicBool::new(false),
+            reclaim_event: Event::new(),
+            write_event: Event::new(),
+            room_event: Event::new(),
+            device_bytes,
+            writeback_wanted: AtomicU32::new(0),
+            devices_full: AtomicBool::new(false),
+            strained: AtomicBool::new(false),
+            private_fds: RankedMutex::new(private_fds),
+            high_water: AtomicU64::new(0),
+            live_blocks: AtomicI64::new(0),
+            retired: AtomicBool::new(false),
+            unarmed_look_ns: AtomicU64::new(0),
+            refused_ns: AtomicU64::new(0),
+            handler: AtomicUsize::new(0),
+            tree: TreeSlot::of(&config),
+            region,
+            config,
+        })
+    }
+
+    /// Speaks to this userfaultfd from now on. The last one is never closed by
+    /// us: its number may mean another file in this thread's table.
+    pub(crate) fn adopt(&self, uffd: Arc<Userfaultfd>) {
+        self.workers.adopt(&uffd);
+        self.private_fds.lock().push(uffd.raw_fd());
+        *self.uffd.lock() = Some(ManuallyDrop::new(uffd));
+    }
+
+    /// The descriptors that belong to the engine's private table.
+    pub fn private_fds(&self) -> Vec<i32> {
+        self.private_fds.lock().clone()
+    }
+
+    /// Replaces them, at a fork.
+    pub(crate) fn set_private_fds(&self, fds: Vec<i32>) {
+        *self.private_fds.lock() = fds;
+    }
+
+    /// The configuration in force as JSON, sizes in bytes.
+    pub fn describe(&self) -> String {
+        let config = &self.config;
+        let scope = if config.scope == Scope::Process {
+            "process"
+        } else {
+            "space"
+        };
+        let faults = if self.delivery == Delivery::Thread {
+            "thread"
+        } else {
+            "signal"
+        };
+        let codec = match config.codec {
+            CodecKind::Lz4 => "lz4".to_owned(),
+            CodecKind::Zstd(level) => format!("zstd:{level}"),
+        };
+        let swap: Vec<String> = config
+            .swap
+            .iter()
+            .map(|spec| format!("{:?}", spec.to_string()))
+            .collect();
+        let (ram, swap) = (self.ram(), swap.join(","));
+        format!(
+            r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
+            self.device_bytes,
+            self.region.bytes(),
+        )
+    }
+
+    /// How faults are delivered.
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters, live.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Fault latencies, live.
+    pub fn latency(&self) -> &LatencyHistogram {
+        &self.latency
+    }
+
+    /// The virtual swap layer.
+    pub fn layer(&self) -> &SwapLayer {
+        &self.layer
+    }
+
+    /// First address and length of the managed range.
+    pub fn range(&self) -> (usize, usize) {
+        (self.region.base(), self.region.bytes())
+    }
+
+    /// The budget in bytes.
+    pub fn ram(&self) -> u64 {
+        self.budget.ram()
+    }
+
+    /// Changes the budget; reclaim follows at once.
+    ///
+    /// # Errors
+    /// Below the floor.
+    pub fn set_ram(&self, bytes: u64) -> Result<(), ConfigError> {
+        crate::config::check_ram(bytes)?;
+        self.budget.set_ram(bytes);
+        self.reclaim_event.signal();
+        Ok(())
+    }
+
+    /// Bytes held now, as far as is known without asking the kernel.
+    pub fn held(&self) -> u64 {
+        match self.budget.scope() {
+            Scope::Process => self.budget.estimate(),
+            Scope::Space => self.own_bytes(),
+        }
+    }
+
+    /// What this engine itself holds: resident pages, frames, segments, tables.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        let pages = self.counters.resident_pages.get() + self.frames.present_pages();
+        let store = self.layer.store();
+        let stored = store.ram_bytes().0 + store.readahead_bytes().0;
+        (pages << PAGE_SHIFT) + stored + self.counters.table_bytes.get()
+    }
+
+    /// Would `pages` more fit under the high watermark?
+    pub(crate) fn has_room(&self, pages: u32) -> bool {
+        self.held() + (u64::from(pages) << PAGE_SHIFT) <= self.budget.high()
+    }
+
+    /// Live blocks and the bytes handed out in them.
+    pub fn live(&self) -> (u64, u64) {
+        let blocks = self.live_blocks.load(Ordering::Acquire).max(0) as u64;
+        (blocks, self.counters.handed_out_bytes.get())
+    }
+
+    pub(crate) fn count_live(&self, change: i64) {
+        self.live_blocks.fetch_add(change, Ordering::AcqRel);
+    }
+
+    /// From now on nothing new is handed out.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Has the engine been retired?
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raise_high_water(&self, end_page: u64) {
+        self.high_water.fetch_max(end_page, Ordering::Relaxed);
+    }
+
+    /// Bytes from the region's start that were ever handed out.
+    pub(crate) fn high_water_bytes(&self) -> usize {
+        (self.high_water.load(Ordering::Relaxed) as usize) << PAGE_SHIFT
+    }
+
+    pub(crate) fn next_handler(&self) -> usize {
+        1 + self.handler.fetch_add(1, Ordering::Relaxed) % (self.workers.len() - 3).max(1)
+    }
+
+    /// A fault may come while the range is being registered: its block is
+    /// known to nobody before the present pages are counted.
+    pub(crate) fn wait_until_armed(&self) {
+        while !self.is_armed() && !self.is_stopping() {
+            vswap_platform::thread::yield_now();
+        }
+    }
+}
+
+fn handler_cpus() -> usize {
+    vswap_platform::thread::cpus_allowed().map_or(1, |cpus| cpus.count().max(1))
+}
+
+fn region_bytes(ram: u64) -> usize {
+    let wanted = (ram as usize).saturating_mul(256);
+    wanted
+        .clamp(16 << 30, REGION_MOST)
+        .next_multiple_of(HUGE_PAGE)
+}
+
+/// Frames for the second-chance window (a 32nd of the budget), spares and what is in flight.
+fn frame_runs(ram: u64) -> usize {
+    (ram as usize / 32 / BLOCK_SIZE).clamp(32, 4096) + 64
+}
+
+/// The zero pages that first touch is copied from.
+fn zero_block() -> Result<AnonMap, Errno> {
+    let zeros = AnonMap::new(BLOCK_SIZE, PAGE_SIZE)?;
+    // Written once so that the kernel never has to fault them in during a copy.
+    zeros.fill(0, 0, BLOCK_SIZE);
+    Ok(zeros)
+}

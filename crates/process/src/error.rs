@@ -1,0 +1,48 @@
+//! Why an engine cannot start.
+
+use std::fmt;
+
+use vswap_platform::errno::Errno;
+use vswap_platform::file::FileError;
+use vswap_platform::uffd::OpenError;
+
+use crate::config::ConfigError;
+
+/// Why an engine could not start; displays as one sentence that says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is not usable.
+    Config(ConfigError),
+    /// No userfaultfd.
+    Userfaultfd(OpenError),
+    /// A swap file cannot be used.
+    Device(FileError),
+    /// No thread could be started.
+    Thread(Errno),
+    /// Not enough address space or memory for the engine's own tables.
+    Memory(Errno),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Userfaultfd(error) => error.fmt(f),
+            Self::Device(error) => error.fmt(f),
+            Self::Thread(error) => write!(
+                f,
+                "no thread could be started ({error}); raise RLIMIT_NPROC or the cgroup's pids.max"
+            ),
+            Self::Memory(error) => write!(
+                f,
+                "no address space for the managed range ({error}); raise 'ulimit -v' or turn strict overcommit off"
+            ),
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}

@@ -1,0 +1,298 @@
+//! The way out of a page: from its place to the staging area (cached), and
+//! from there to where its bytes rest.
+
+use vswap_platform::errno::Errno;
+use vswap_platform::map;
+use vswap_space::{EntryId, EntryRange, SwapOut};
+use vswap_store::StoreError;
+use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
+
+use crate::engine::Engine;
+use crate::frames::Frames;
+use crate::page_state::{PageState, Tag};
+use crate::region::{BlockGuard, runs_of, slots, span};
+use crate::worker::Worker;
+
+/// May an operation wait for a lock, and break sharing left by a fork?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// A background thread: yes.
+    Background,
+    /// A fault in flight: never.
+    Fault,
+}
+
+/// How often a fault looks for room, how often it waits for it, and how long.
+const ROOM_TRIES: u32 = 16;
+const ROOM_PAUSES: u32 = 4;
+/// A device that takes segments makes room, at its own speed: worth a longer wait.
+const DEVICE_PAUSES: u32 = 64;
+const ROOM_PAUSE_NS: u64 = 1_000_000;
+
+impl Engine {
+    /// Moves what is evictable of a block into the staging area; returns how
+    /// many pages left their place (moved, or freed ones dropped).
+    pub(crate) fn take_block(&self, worker: &Worker, block: usize, patience: Patience) -> usize {
+        let guard = match patience {
+            Patience::Background => self.region.lock(block),
+            Patience::Fault => self.region.try_lock(block),
+        };
+        let Some(mut guard) = guard else {
+            self.victims.push(block);
+            return 0;
+        };
+        self.settle(&mut guard);
+        let dropped = self.drop_freed(&mut guard);
+        let moved = self.cache_block(worker, &mut guard, patience);
+        // What could not be moved now (shared since a fork, pinned by DMA) may move later.
+        if guard.mask(PageState::is_evictable) != 0 {
+            self.victims.push(block);
+        }
+        dropped + moved
+    }
+
+    /// Freed pages go without being swapped.
+    fn drop_freed(&self, guard: &mut BlockGuard<'_>) -> usize {
+        let freed = guard.mask(|state| state.tag() == Tag::Freed && state.pins() == 0);
+        let gone = self.drop_pages(guard, freed);
+        self.counters.freed_dropped_pages.add(gone as u64);
+        gone
+    }
+
+    /// Drops present pages of a locked block; they are empty afterwards.
+    pub(crate) fn drop_pages(&self, guard: &mut BlockGuard<'_>, mask: u16) -> usize {
+        let mut gone = 0;
+        for (first, count) in runs_of(mask) {
+            if map::discard(guard.addr(first), count * PAGE_SIZE) != Ok(()) {
+                continue;
+            }
+            for slot in first..first + count {
+                guard.retag(slot, Tag::Empty);
+            }
+            gone += count;
+        }
+        self.counters.resident_pages.sub(gone as u64);
+        self.budget.add_pages(-(gone as i64));
+        gone
+    }
+
+    fn cache_block(
+        &self,
+        worker: &Worker,
+        guard: &mut BlockGuard<'_>,
+        patience: Patience,
+    ) -> usize {
+        let mask = guard.mask(PageState::is_evictable);
+        let Some(uffd) = worker.uffd.as_deref() else {
+            return 0;
+        };
+        if mask == 0 {
+            return 0;
+        }
+        let bound = guard.frame_run();
+        let Some(run) = bound
+            .or_else(|| self.frames.pop_empty())
+            .or_else(|| self.empty_a_spare())
+        else {
+            self.victims.push(guard.index());
+            return 0;
+        };
+        let moved = match self.layer.allocate(mask.count_ones() as usize) {
+            Some(entries) => {
+                let moved = self.move_out(uffd, guard, run, mask, patience == Patience::Background);
+                self.bind(guard, run, moved, entries);
+                moved
+            }
+            None => 0,
+        };
+        match (bound, moved) {
+            (Some(_), _) => {}
+            (None, 0) => self.frames.put(run),
+            (None, _) => {
+                guard.set_frame_run(Some(run));
+                self.frames.put_cached(run, guard.index());
+            }
+        }
+        moved.count_ones() as usize
+    }
+
+    /// Gives moved pages their entries; entries left over are freed.
+    fn bind(&self, guard: &mut BlockGuard<'_>, run: u32, moved: u16, entries: EntryRange) {
+        let mut left = entries.iter();
+        for slot in slots(moved) {
+            let Some(entry) = left.next() else { break };
+            self.layer.cache(entry, Frames::frame(run, slot));
+            let state = guard.state(slot).to_swapped(entry);
+            guard.set(slot, state);
+        }
+        for entry in left {
+            self.layer.free(&[entry]);
+        }
+        let count = u64::from(moved.count_ones());
+        self.counters.resident_pages.sub(count);
+        self.counters.moved_out_pages.add(count);
+        let swapped = self.counters.swapped_pages.add(count);
+        self.counters.swapped_peak_pages.max(swapped);
+    }
+
+    /// Compresses the oldest cached run; the run is the caller's then, with
+    /// frames whose contents nobody needs. `None`: nothing cached, or its
+    /// block is busy, or there is no room for the bytes.
+    pub(crate) fn write_out_oldest(&self, worker: &mut Worker, patience: Patience) -> Option<u32> {
+        let (run, block) = self.frames.pop_cached()?;
+        let guard = match patience {
+            Patience::Background => self.region.lock(block),
+            Patience::Fault => self.region.try_lock(block),
+        };
+        let Some(mut guard) = guard else {
+            self.frames.requeue_cached(run);
+            return None;
+        };
+        if guard.frame_run() != Some(run) {
+            return Some(run);
+        }
+        let failed = self.write_out(worker, &mut guard, run);
+        if failed != 0 {
+            self.frames.put_cached(run, block);
+            return None;
+        }
+        guard.set_frame_run(None);
+        Some(run)
+    }
+
+    /// Stores every cached page of the run; returns the slots that found no room.
+    fn write_out(&self, worker: &mut Worker, guard: &mut BlockGuard<'_>, run: u32) -> u16 {
+        let mut failed = 0;
+        for slot in slots(self.cached_in(guard, run)) {
+            let Some(entry) = guard.state(slot).entry() else {
+                continue;
+            };
+            let Some(frame) = self.frames.page(run, slot) else {
+                continue;
+            };
+            match self.store_page(worker, entry, frame) {
+                Ok(_) => {}
+                Err(_) => failed |= span(slot, 1),
+            }
+        }
+        failed
+    }
+
+    fn store_page(
+        &self,
+        worker: &mut Worker,
+        entry: EntryId,
+        page: &[u8],
+    ) -> Result<SwapOut, StoreError> {
+        let mut pin = self.layer.pin(entry).ok_or(StoreError::NoRoom)?;
+        pin.swap_out(page, &mut worker.codec)
+    }
+
+    /// A run with physical pages for a fault that found no room: a spare one,
+    /// else the oldest cached one written out, else a victim taken and written
+    /// out on the spot. `None`: the fault goes over the budget for once.
+    pub(crate) fn spare_run(&self, worker: &mut Worker, faulting: usize) -> Option<u32> {
+        if let Some(run) = self.frames.pop_spare() {
+            return Some(run);
+        }
+        self.counters.direct_reclaims.inc();
+        for _ in 0..4 {
+            if let Some(run) = self.write_out_oldest(worker, Patience::Fault) {
+                return Some(run);
+            }
+            let block = self.victims.pop()?;
+            if block == faulting {
+                self.victims.push(block);
+                continue;
+            }
+            self.take_block(worker, block, Patience::Fault);
+        }
+        None
+    }
+
+    /// Gives pages back until `pages` more fit, for a fault that is about to be
+    /// given fresh ones. Waits for the reclaimer for a moment if need be; after
+    /// that the fault goes over the budget rather than wait for ever.
+    pub(crate) fn make_room(&self, worker: &mut Worker, pages: u32, faulting: usize) {
+        let most = if self.can_write_back() {
+            DEVICE_PAUSES
+        } else {
+            ROOM_PAUSES
+        };
+        let mut pauses = 0;
+        for _ in 0..ROOM_TRIES + most {
+            if self.has_room(pages) {
+                return;
+            }
+            match self.spare_run(worker, faulting) {
+                Some(run) => self.empty_run(run),
+                None if self.is_strained() || pauses == most => return,
+                None => {
+                    pauses += 1;
+                    let seen = self.room_event.seen();
+                    self.reclaim_event.signal();
+                    self.room_event.wait_past(seen, ROOM_PAUSE_NS);
+                }
+            }
+        }
+    }
+
+    fn is_strained(&self) -> bool {
+        self.is_full() || self.strained.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// When every run waits for faults, one of them has to go.
+    fn empty_a_spare(&self) -> Option<u32> {
+        let run = self.frames.pop_spare()?;
+        let given_back = self.frames.discard(run, u16::MAX);
+        self.budget.add_pages(-(given_back as i64));
+        Some(run)
+    }
+
+    /// Gives an owned run's pages back to the kernel.
+    pub(crate) fn empty_run(&self, run: u32) {
+        let given_back = self.frames.discard(run, u16::MAX);
+        self.budget.add_pages(-(given_back as i64));
+        self.frames.put(run);
+    }
+
+    /// Moves a block out and writes it out at once (an explicit `evict`).
+    pub(crate) fn evict_block(&self, worker: &mut Worker, block: usize) -> usize {
+        if !self.frames.has_empty() {
+            self.write_out_and_drop(worker);
+        }
+        self.take_block(worker, block, Patience::Background)
+    }
+
+    /// Writes the oldest cached run out and gives its pages back; true if it did.
+    pub(crate) fn write_out_and_drop(&self, worker: &mut Worker) -> bool {
+        let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
+            return false;
+        };
+        self.empty_run(run);
+        self.room_event.signal();
+        true
+    }
+
+    /// What a block of the program's range forgets when it is discarded:
+    /// swapped pages give their entries up, present ones go. All are empty then.
+    pub(crate) fn empty_slots(&self, guard: &mut BlockGuard<'_>, mask: u16) -> Result<(), Errno> {
+        self.settle(guard);
+        let mut freed = [None; BLOCK_PAGES];
+        for (slot, place) in slots(mask).zip(freed.iter_mut()) {
+            let state = guard.state(slot);
+            *place = state.entry();
+            if matches!(state.tag(), Tag::Swapped | Tag::Poisoned) {
+                guard.retag(slot, Tag::Empty);
+            }
+        }
+        self.release_entries(&freed);
+        let present = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) & mask;
+        let gone = self.drop_pages(guard, present);
+        if gone == present.count_ones() as usize {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The door every fault comes in by and leaves by: resolved, deferred, or
+//! failed loudly. No fourth way.
+//!
+//! Runs on a handler thread, or in the SIGBUS handler of the faulting thread:
+//! no allocation, no interpreter, no managed address is read here.
+
+use vswap_platform::clock::now_ns;
+use vswap_platform::log;
+use vswap_platform::map;
+use vswap_platform::uffd::Userfaultfd;
+use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
+
+use crate::engine::Engine;
+use crate::page_state::{PageState, Tag};
+use crate::region::{BlockGuard, run_around};
+use crate::worker::Worker;
+
+/// How a fault left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The page is there; the thread goes on.
+    Resolved,
+    /// Nothing was done; the thread tries again.
+    Deferred,
+    /// The page is poisoned: the thread gets SIGBUS.
+    Failed,
+    /// The address is not in this engine's region.
+    NotOurs,
+}
+
+impl Engine {
+    /// Resolves a fault at `addr`. `wp`: the page is there and write-protected.
+    pub fn resolve(&self, worker: &mut Worker, addr: usize, wp: bool) -> Outcome {
+        let Some(page) = self.region.page_of(addr) else {
+            return Outcome::NotOurs;
+        };
+        let started = now_ns();
+        let inside = self.world.enter();
+        let outcome = self.resolve_page(worker, page, wp);
+        drop(inside);
+        self.after_fault(started);
+        outcome
+    }
+
+    fn after_fault(&self, started: u64) {
+        let took = now_ns().saturating_sub(started);
+        self.counters.faults.inc();
+        self.counters.waited_ns.add(took);
+        self.latency.record(took);
+        if self.held() > self.budget.low() {
+            self.reclaim_event.signal();
+        }
+    }
+
+    fn resolve_page(&self, worker: &mut Worker, page: usize, wp: bool) -> Outcome {
+        let Some(uffd) = worker.uffd.clone() else {
+            return Outcome::Failed;
+        };
+        let (block, slot) = (page / BLOCK_PAGES, page % BLOCK_PAGES);
+        let Some(mut guard) = self.region.lock(block) else {
+            return Outcome::NotOurs;
+        };
+        let state = guard.state(slot);
+        match state.tag() {
+            Tag::Unknown | Tag::Empty => self.zero_fill(worker, &uffd, &mut guard, slot),
+            Tag::Swapped => self.swap_in(worker, &uffd, &mut guard, slot),
+            Tag::Resident | Tag::Freed if wp => {
+                self.counters.faults_stale.inc();
+                self.unprotect(&uffd, &guard, slot);
+                Outcome::Resolved
+            }
+            Tag::Resident | Tag::Freed => self.stale(&uffd, &mut guard, slot),
+            Tag::Poisoned => self.poison(&uffd, &mut guard, slot),
+            Tag::Foreign => wake(&uffd, &guard, slot, Outcome::Deferred),
+        }
+    }
+
+    /// First touch: a block's worth of zero pages around the fault.
+    fn zero_fill(
+        &self,
+        worker: &mut Worker,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        slot: usize,
+    ) -> Outcome {
+        self.counters.faults_zero_fill.inc();
+        self.settle(guard);
+        if guard.state(slot).tag() == Tag::Resident {
+            return wake(uffd, guard, slot, Outcome::Resolved);
+        }
+        let mask = run_around(guard.tagged(Tag::Empty), slot);
+        let mut filled = self.fill_zeros(worker, uffd, guard, mask);
+        if filled & (1 << slot) == 0 {
+            filled |= self.fill_zeros(worker, uffd, guard, 1 << slot);
+        }
+        for done in crate::region::slots(filled) {
+            guard.retag(done, Tag::Resident);
+        }
+        self.pages_came(guard, filled);
+        match filled & (1 << slot) {
+            0 => wake(uffd, guard, slot, Outcome::Deferred),
+            _ => Outcome::Resolved,
+        }
+    }
+
+    fn fill_zeros(
+        &self,
+        worker: &mut Worker,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        mask: u16,
+    ) -> u16 {
+        let mut installed = Default::default();
+        if let Some(run) = self.run_to_fill(worker, guard.index(), mask) {
+            installed = self.move_zeros(uffd, guard, run, mask);
+        }
+        let rest = mask & !installed.done;
+        if rest != 0 {
+            self.make_room(worker, rest.count_ones(), guard.index());
+        }
+        let copied = self.copy_zeros(uffd, guard, rest);
+        // A page that is there although we thought it empty was put there by
+        // the program or the kernel: it is its contents that count.
+        installed.done | copied.done | copied.occupied | installed.occupied
+    }
+
+    fn move_zeros(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        run: u32,
+        mask: u16,
+    ) -> crate::mover::Installed {
+        let ready = mask & self.frames.present(run);
+        for slot in crate::region::slots(ready) {
+            if let Some(frame) = self.frames.page_mut(run, slot) {
+                frame.fill(0);
+            }
+        }
+        let installed = self.move_in(uffd, guard, run, ready);
+        self.frames.put(run);
+        installed
+    }
+
+    /// The state says the page is there: another thread was faster. If it is
+    /// not there, somebody removed it behind our back and its bytes are lost;
+    /// that is said, never papered over with zeros.
+    fn stale(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, slot: usize) -> Outcome {
+        self.counters.faults_stale.inc();
+        let mut presence = [0u8; 1];
+        let asked = map::resident(guard.addr(slot), PAGE_SIZE, &mut presence);
+        if asked.is_ok() && presence == [0] {
+            log::say(&[
+                "a managed page was removed without vswap (a raw madvise or munmap?); its bytes are lost",
+            ]);
+            return self.poison(uffd, guard, slot);
+        }
+        wake(uffd, guard, slot, Outcome::Resolved)
+    }
+
+    /// Makes every touch of the page a SIGBUS.
+    pub(crate) fn poison(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        slot: usize,
+    ) -> Outcome {
+        if guard.state(slot).tag() != Tag::Poisoned {
+            guard.set(slot, PageState::of(Tag::Poisoned));
+            self.counters.poisoned_pages.inc();
+        }
+        let poisoned = uffd.poison(guard.addr(slot), PAGE_SIZE);
+        if poisoned.done == 0 && !uffd.has_poison() {
+            log::say(&[
+                "a page cannot be read back, and this kernel cannot poison it: stopping the program",
+            ]);
+            vswap_platform::signal::die();
+        }
+        Outcome::Failed
+    }
+
+    /// Finds out which pages of a block are there, the first time it matters.
+    pub(crate) fn settle(&self, guard: &mut BlockGuard<'_>) {
+        if guard.is_settled() {
+            return;
+        }
+        let mut presence = [0u8; BLOCK_PAGES];
+        if map::resident(guard.addr(0), presence.len() * PAGE_SIZE, &mut presence).is_err() {
+            return;
+        }
+        for (slot, present) in presence.iter().enumerate() {
+            if guard.state(slot).tag() == Tag::Unknown {
+                let tag = if present & 1 != 0 {
+                    Tag::Resident
+                } else {
+                    Tag::Empty
+                };
+                guard.retag(slot, tag);
+            }
+        }
+        guard.set_settled();
+    }
+
+    /// Books pages that came into their places.
+    pub(crate) fn pages_came(&self, guard: &BlockGuard<'_>, mask: u16) {
+        if mask != 0 {
+            self.counters
+                .resident_pages
+                .add(u64::from(mask.count_ones()));
+            self.victims.push(guard.index());
+        }
+    }
+}
+
+fn wake(uffd: &Userfaultfd, guard: &BlockGuard<'_>, slot: usize, outcome: Outcome) -> Outcome {
+    let _ = uffd.wake(guard.addr(slot), PAGE_SIZE);
+    outcome
+}

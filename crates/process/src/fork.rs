@@ -1,0 +1,134 @@
+//! Fork: the child gets an engine of its own.
+//!
+//! The child has a copy of the address space, no engine threads, and no
+//! userfaultfd: the parent's acts on the parent, and is in the engine's
+//! private descriptor table, so the child never sees it. Between the fork and
+//! [`child`] nothing may touch a page that is out: it would read zeros.
+//!
+//! Order in `prepare`: registry, run allocator, asking, world (waits until no
+//! operation is inside, so no block is locked), the layers below, the arena.
+
+use std::sync::Arc;
+
+use vswap_platform::{arena, log, signal, stdio, thread};
+use vswap_units::CounterKind;
+use vswap_units::PAGE_SIZE;
+
+use crate::config::Faults;
+use crate::delivery::{Delivery, open_userfaultfd};
+use crate::engine::Engine;
+use crate::registry;
+
+/// Bytes of a stdio stream the C library touches in the child before our handler runs.
+const STREAM_BYTES: usize = 512;
+/// How much of the forking thread's stack may be touched meanwhile.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Before the fork, in the forking thread.
+pub fn prepare() {
+    for engine in registry::all() {
+        engine.keep_for_fork(true);
+    }
+    for engine in registry::lock_for_fork() {
+        // The child reads places on devices through descriptors of this table.
+        let _ = engine.layer.store().device_fds();
+        engine.runs.lock_for_fork();
+        engine.desk.lock_for_fork();
+        engine.world.close();
+        engine.layer.fork_prepare();
+    }
+    arena::fork_lock();
+}
+
+/// After the fork, in the parent.
+pub fn parent() {
+    arena::fork_unlock();
+    for engine in registry::locked_for_fork() {
+        engine.layer.fork_parent(true);
+        engine.world.open();
+        engine.desk.unlock_after_fork();
+        engine.runs.unlock_after_fork();
+    }
+    registry::unlock_after_fork();
+    for engine in registry::all() {
+        engine.keep_for_fork(false);
+    }
+}
+
+/// After the fork, in the child, before the program runs on.
+pub fn child() {
+    arena::fork_unlock();
+    vswap_platform::tls::after_fork_in_child();
+    for engine in registry::locked_for_fork() {
+        engine.layer.fork_child();
+        engine.workers.reset_in_child();
+        engine.handles.reset_in_child();
+        engine.reclaim_event.after_fork_in_child();
+        engine.write_event.after_fork_in_child();
+        engine.world.open();
+        engine.desk.reset_in_child();
+        engine.runs.unlock_after_fork();
+    }
+    registry::unlock_after_fork();
+    for engine in registry::all() {
+        if let Err(reason) = engine.live_again() {
+            log::say(&[
+                "a forked child cannot go on without its swapped memory: ",
+                &reason,
+            ]);
+            signal::die();
+        }
+        engine.keep_for_fork(false);
+    }
+}
+
+impl Engine {
+    /// What the C library touches between the fork and our handlers stays in memory.
+    fn keep_for_fork(&self, keep: bool) {
+        let each = |addr: usize, len: usize| {
+            if self.owns(addr) && self.owns(addr + len) {
+                let first = addr & !(PAGE_SIZE - 1);
+                let len = (addr + len - first).next_multiple_of(PAGE_SIZE);
+                let _ = if keep {
+                    self.pin(first, len)
+                } else {
+                    self.unpin(first, len)
+                };
+            }
+        };
+        stdio::each_stream(&mut |stream| each(stream, STREAM_BYTES));
+        let here = stdio::stack_pointer();
+        each(here.saturating_sub(STACK_BYTES), STACK_BYTES + PAGE_SIZE);
+    }
+
+    /// In the child: a userfaultfd, registrations, threads, counters of its own.
+    fn live_again(self: &Arc<Self>) -> Result<(), String> {
+        self.reset_counts();
+        if let Some(tree) = &self.tree {
+            tree.renew();
+        }
+        let faults = match self.delivery() {
+            Delivery::Thread => Faults::Thread,
+            Delivery::Signal => Faults::Signal,
+        };
+        let (_, uffd) = open_userfaultfd(faults).map_err(|error| error.to_string())?;
+        if self.is_armed() && !self.register(&uffd) {
+            return Err("its memory cannot be registered".into());
+        }
+        self.set_private_fds(self.layer.store().device_fds());
+        self.adopt(uffd);
+        let old = std::mem::take(&mut *self.handles.lock());
+        old.into_iter().for_each(thread::Thread::gone_after_fork);
+        self.bring_up().map_err(|error| error.to_string())
+    }
+
+    /// What the parent did before is the parent's.
+    fn reset_counts(&self) {
+        for (info, counter) in self.counters.iter() {
+            if info.kind == CounterKind::Counter {
+                counter.set(0);
+            }
+        }
+        self.latency.reset();
+    }
+}

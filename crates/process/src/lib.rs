@@ -1,0 +1,46 @@
+//! Process memory: a managed range of addresses whose pages can be elsewhere.
+//!
+//! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
+//! block, write a run out) → `mover` and `frames` (the staging area). Its way
+//! back: `service` (threads) or `signal` → `fault` (the one door) → `swap_in`.
+//! What the program does with its memory: `allocate` and `ranges`. When any of
+//! it is on at all: `arm`. Around a fork: `fork`.
+
+mod allocate;
+mod arm;
+pub mod budget;
+mod check;
+pub mod config;
+mod delivery;
+mod devices;
+mod engine;
+mod error;
+mod evict;
+pub mod fault;
+pub mod fork;
+mod frames;
+mod mover;
+mod page_state;
+mod publish;
+mod ranges;
+mod reclaim;
+mod region;
+pub mod registry;
+pub mod runs;
+mod service;
+mod signal;
+mod start;
+mod swap_in;
+mod tick;
+mod tree;
+mod values;
+mod victims;
+mod worker;
+mod world;
+mod writeback;
+
+pub use allocate::AllocKind;
+pub use config::Config;
+pub use delivery::Delivery;
+pub use engine::Engine;
+pub use error::StartError;

@@ -1,0 +1,214 @@
+//! Pages between the program's place and the frames.
+//!
+//! With `UFFDIO_MOVE` (Linux 6.8): no copy, atomic against writers. Without
+//! it: write-protect, copy, drop on the way out, `UFFDIO_COPY` on the way in.
+//!
+//! **Pins:** the caller holds the block's lock and owns (or holds through that
+//! lock) the frame run. Both ends' states change only by what is returned here.
+
+use vswap_platform::errno::Errno;
+use vswap_platform::map;
+use vswap_platform::uffd::Userfaultfd;
+use vswap_units::PAGE_SIZE;
+
+use crate::engine::Engine;
+use crate::page_state::PageState;
+use crate::region::{BlockGuard, runs_of, span};
+
+/// What installing pages into the program's place came to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Installed {
+    /// Slots that are present now through us.
+    pub done: u16,
+    /// A slot where a page was present although its state says it is not.
+    pub occupied: u16,
+}
+
+impl Engine {
+    /// Moves the pages `mask` of the block out into `run`; returns those moved.
+    /// `patient`: may break sharing left by a fork (not from a fault handler,
+    /// whose wait for another fault would never end).
+    pub(crate) fn move_out(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        mask: u16,
+        patient: bool,
+    ) -> u16 {
+        let stale = self.frames.present(run) & mask;
+        if stale != 0 {
+            let given_back = self.frames.discard(run, stale);
+            self.budget.add_pages(-(given_back as i64));
+        }
+        let mut moved = 0;
+        for (first, count) in runs_of(mask) {
+            moved |= if uffd.has_move() {
+                self.move_out_span(uffd, guard, run, (first, count), patient)
+            } else {
+                self.copy_out_span(uffd, guard, run, (first, count))
+            };
+        }
+        self.frames.set_present(run, moved);
+        moved
+    }
+
+    fn move_out_span(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        (first, count): (usize, usize),
+        patient: bool,
+    ) -> u16 {
+        let (mut slot, end, mut moved, mut coaxed) = (first, first + count, 0, false);
+        while slot < end {
+            let len = (end - slot) * PAGE_SIZE;
+            let progress =
+                uffd.move_pages(self.frames.addr(run, slot), guard.addr(slot), len, false);
+            let done = progress.done / PAGE_SIZE;
+            moved |= span(slot, done);
+            slot += done;
+            let Some(error) = progress.error else { break };
+            let rest = (end - slot) * PAGE_SIZE;
+            if error == Errno::EBUSY && patient && !coaxed {
+                coaxed = true;
+                if self.unshare_pages(guard.addr(slot), rest) {
+                    continue;
+                }
+            }
+            self.refuse(guard, slot, error);
+            slot += 1;
+        }
+        moved
+    }
+
+    /// Breaks copy-on-write sharing of pages that are present. Pages that are
+    /// not would wait for a fault handler that may wait for our lock, so
+    /// presence is asked first.
+    fn unshare_pages(&self, addr: usize, len: usize) -> bool {
+        let mut presence = [0u8; 16];
+        let Some(pages) = presence.get_mut(..len / PAGE_SIZE) else {
+            return false;
+        };
+        map::resident(addr, len, pages).is_ok()
+            && pages.iter().all(|page| page & 1 != 0)
+            && map::populate_write(addr, len).is_ok()
+    }
+
+    fn refuse(&self, guard: &mut BlockGuard<'_>, slot: usize, error: Errno) {
+        self.counters.unmovable_pages.inc();
+        // A protection or a lock lasts until the program changes it, which we
+        // see; DMA pins come and go unseen, so they are tried again.
+        if error == Errno::EINVAL {
+            let state = guard.state(slot).unmovable();
+            guard.set(slot, state);
+        }
+    }
+
+    fn copy_out_span(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        (first, count): (usize, usize),
+    ) -> u16 {
+        let (addr, len) = (guard.addr(first), count * PAGE_SIZE);
+        if uffd.write_protect(addr, len, true).is_err() {
+            (first..first + count).for_each(|slot| self.refuse(guard, slot, Errno::EINVAL));
+            return 0;
+        }
+        self.frames.set_present(run, span(first, count));
+        self.frames.copy_in(run, first, addr, count);
+        if map::discard(addr, len).is_err() {
+            let _ = uffd.write_protect(addr, len, false);
+            return 0;
+        }
+        span(first, count)
+    }
+
+    /// Puts the frames `mask` of `run` into the program's place. Frames that
+    /// had to be copied stay present, with contents nobody needs.
+    pub(crate) fn move_in(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        run: u32,
+        mask: u16,
+    ) -> Installed {
+        let mut all = Installed::default();
+        for (first, count) in runs_of(mask) {
+            let (mut slot, end) = (first, first + count);
+            while slot < end {
+                let source = self.frames.addr(run, slot);
+                let done = if uffd.has_move() {
+                    let len = (end - slot) * PAGE_SIZE;
+                    uffd.move_pages(guard.addr(slot), source, len, false).done / PAGE_SIZE
+                } else {
+                    0
+                };
+                self.frames.set_absent(run, span(slot, done));
+                all.done |= span(slot, done);
+                slot += done;
+                if slot < end {
+                    let source = self.frames.addr(run, slot);
+                    self.copy_in_page(uffd, guard, slot, source, &mut all);
+                    slot += 1;
+                }
+            }
+        }
+        all
+    }
+
+    /// Copies one page to where it is missing: what MOVE refuses (frames shared
+    /// since a fork, read-only places) COPY can do.
+    pub(crate) fn copy_in_page(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        slot: usize,
+        source: usize,
+        all: &mut Installed,
+    ) {
+        let progress = uffd.copy(guard.addr(slot), source, PAGE_SIZE);
+        if progress.done == PAGE_SIZE {
+            all.done |= span(slot, 1);
+            self.budget.add_pages(1);
+        } else if progress.error == Some(Errno::EEXIST) {
+            all.occupied |= span(slot, 1);
+        }
+    }
+
+    /// Installs zero pages in the slots `mask` by COPY (cheaper than ZEROPAGE,
+    /// whose page is copied again at the first write).
+    pub(crate) fn copy_zeros(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        mask: u16,
+    ) -> Installed {
+        let mut all = Installed::default();
+        for (first, count) in runs_of(mask) {
+            let progress = uffd.copy(guard.addr(first), self.zeros.addr(), count * PAGE_SIZE);
+            let done = progress.done / PAGE_SIZE;
+            all.done |= span(first, done);
+            self.budget.add_pages(done as i64);
+            if done < count && progress.error == Some(Errno::EEXIST) {
+                all.occupied |= span(first + done, 1);
+            }
+        }
+        all
+    }
+
+    /// A page whose write-protection we used has been written: let the writer go on.
+    pub(crate) fn unprotect(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        slot: usize,
+    ) -> bool {
+        debug_assert_ne!(guard.state(slot), PageState::from_bits(0));
+        uffd.write_protect(guard.addr(slot), PAGE_SIZE, false)
+            .is_ok()
+    }
+}

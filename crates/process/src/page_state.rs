@@ -1,0 +1,182 @@
+//! The state word of one managed page: the only place that knows its bits.
+//!
+//! ```text
+//!  63            16 15      8 7       4 3   0
+//! +----------------+---------+---------+-----+
+//! |  swap entry    |  pins   |  flags  | tag |
+//! +----------------+---------+---------+-----+
+//! ```
+//!
+//! **Stable while** the lock of the page's block is held. Read without it, a
+//! word is a hint. Only [`Tag::Empty`], and [`Tag::Unknown`] where the kernel
+//! itself reported the page missing before anything was ever moved out of its
+//! block, permit a zero-fill; no error code ever does.
+
+use vswap_space::EntryId;
+
+const TAG_BITS: u64 = 0xf;
+const UNMOVABLE: u64 = 1 << 4;
+const PIN_SHIFT: u32 = 8;
+const PIN_MASK: u64 = 0xff << PIN_SHIFT;
+const ENTRY_SHIFT: u32 = 16;
+
+/// What is known about a managed page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Tag {
+    /// Nothing yet: the page was there, or not, before its range was registered.
+    Unknown = 0,
+    /// Absent, and its next touch reads zeros: never written, or discarded.
+    Empty = 1,
+    /// Present in the program's address space.
+    Resident = 2,
+    /// Present, but freed by the program: reclaim drops it without a copy.
+    Freed = 3,
+    /// Moved out; the word carries the swap entry.
+    Swapped = 4,
+    /// Its bytes could not be read back: every touch is a SIGBUS.
+    Poisoned = 5,
+    /// The program mapped something of its own over it.
+    Foreign = 6,
+}
+
+/// One page's state, by value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageState(u64);
+
+impl PageState {
+    /// A state without an entry, pins or flags.
+    pub const fn of(tag: Tag) -> Self {
+        Self(tag as u64)
+    }
+
+    /// Moved out under `entry`.
+    pub const fn swapped(entry: EntryId) -> Self {
+        Self(Tag::Swapped as u64 | entry.get() << ENTRY_SHIFT)
+    }
+
+    /// The word as stored in the table.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// A word read back from the table.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The tag; a word no code of ours writes reads as `Poisoned`.
+    pub const fn tag(self) -> Tag {
+        match self.0 & TAG_BITS {
+            0 => Tag::Unknown,
+            1 => Tag::Empty,
+            2 => Tag::Resident,
+            3 => Tag::Freed,
+            4 => Tag::Swapped,
+            6 => Tag::Foreign,
+            _ => Tag::Poisoned,
+        }
+    }
+
+    /// The swap entry of a swapped page.
+    pub fn entry(self) -> Option<EntryId> {
+        if matches!(self.tag(), Tag::Swapped) {
+            EntryId::new(self.0 >> ENTRY_SHIFT)
+        } else {
+            None
+        }
+    }
+
+    /// How many times the page is pinned into memory.
+    pub const fn pins(self) -> u8 {
+        ((self.0 & PIN_MASK) >> PIN_SHIFT) as u8
+    }
+
+    /// The same state with one pin more; `None` when the count is full.
+    pub fn pinned(self) -> Option<Self> {
+        let pins = self.pins().checked_add(1)?;
+        Some(Self(self.0 & !PIN_MASK | u64::from(pins) << PIN_SHIFT))
+    }
+
+    /// The same state with one pin less.
+    pub fn unpinned(self) -> Self {
+        let pins = self.pins().saturating_sub(1);
+        Self(self.0 & !PIN_MASK | u64::from(pins) << PIN_SHIFT)
+    }
+
+    /// The same state without any pin.
+    pub const fn without_pins(self) -> Self {
+        Self(self.0 & !PIN_MASK)
+    }
+
+    /// The kernel refuses to move this page (pinned by DMA, mlocked, an odd protection).
+    pub const fn is_unmovable(self) -> bool {
+        self.0 & UNMOVABLE != 0
+    }
+
+    /// The same state, marked as refused by the kernel.
+    pub const fn unmovable(self) -> Self {
+        Self(self.0 | UNMOVABLE)
+    }
+
+    /// The same pins with another tag; flags and entry go.
+    pub const fn retag(self, tag: Tag) -> Self {
+        Self(self.0 & PIN_MASK | tag as u64)
+    }
+
+    /// The same pins, moved out under `entry`.
+    pub const fn to_swapped(self, entry: EntryId) -> Self {
+        Self(self.0 & PIN_MASK | Self::swapped(entry).0)
+    }
+
+    /// May reclaim move this page out?
+    pub const fn is_evictable(self) -> bool {
+        matches!(self.tag(), Tag::Resident) && self.pins() == 0 && !self.is_unmovable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_word_is_an_unknown_page() {
+        let state = PageState::from_bits(0);
+        assert_eq!(state.tag(), Tag::Unknown);
+        assert_eq!(state.entry(), None);
+        assert_eq!(state.pins(), 0);
+    }
+
+    #[test]
+    fn a_swapped_page_keeps_its_entry_and_its_pins() {
+        let entry = EntryId::new(0x1ff_1234_5678).unwrap();
+        let pinned = PageState::of(Tag::Resident).pinned().unwrap();
+        let state = pinned.to_swapped(entry);
+        assert_eq!(state.tag(), Tag::Swapped);
+        assert_eq!(state.entry(), Some(entry));
+        assert_eq!(state.pins(), 1);
+        assert_eq!(
+            state.retag(Tag::Resident).unpinned().bits(),
+            Tag::Resident as u64
+        );
+    }
+
+    #[test]
+    fn pinned_unmovable_and_freed_pages_are_not_evictable() {
+        let resident = PageState::of(Tag::Resident);
+        assert!(resident.is_evictable());
+        assert!(!resident.pinned().unwrap().is_evictable());
+        assert!(!resident.unmovable().is_evictable());
+        assert!(!PageState::of(Tag::Freed).is_evictable());
+    }
+
+    #[test]
+    fn the_pin_count_does_not_overflow_into_the_entry() {
+        let mut state = PageState::of(Tag::Resident);
+        for _ in 0..255 {
+            state = state.pinned().unwrap();
+        }
+        assert_eq!(state.pinned(), None);
+        assert_eq!(state.tag(), Tag::Resident);
+    }
+}

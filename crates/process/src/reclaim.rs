@@ -1,0 +1,149 @@
+//! The background reclaimer: keeps what is held below the low watermark.
+//!
+//! Order of preference, cheapest first: freed runs the allocator keeps, spare
+//! frames, the oldest cached run (compress), the oldest block (move out). A
+//! block moved out gives no memory back yet; it waits in the staging area for
+//! its second chance, and the run it pushes out of there is compressed.
+
+use std::sync::atomic::Ordering;
+
+use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
+
+use crate::engine::Engine;
+use crate::evict::Patience;
+use crate::worker::Worker;
+
+/// Spare runs kept for faults at most (4 MiB): a page that is moved in costs a
+/// third of one that the kernel allocates and copies, and giving it back to the
+/// kernel first costs an interrupt on every CPU.
+const SPARE_RUNS: usize = 64;
+/// Steps between two looks at the kernel's count of this process (5 us each).
+const STEPS_PER_SAMPLE: u32 = 16;
+/// Kept pages taken from the run allocator at a time (4 MiB).
+const TRIM_PAGES: u64 = 1024;
+/// Steps before the reclaimer looks up: for requests, for the counters, and for
+/// whether all this compressing gains anything.
+const STEPS_PER_LOOK: u32 = 512;
+/// Segments the writer is asked for at a time, and how long it is waited for.
+const SEGMENTS_PER_CALL: u32 = 4;
+const WRITER_PAUSE_NS: u64 = 2_000_000;
+
+/// What had been swapped out at the last look.
+#[derive(Clone, Copy, Default)]
+pub struct Progress {
+    pages: u64,
+    bytes: u64,
+}
+
+impl Engine {
+    /// Reclaims towards the low watermark, for at most one look's worth of steps.
+    pub(crate) fn reclaim(&self, worker: &mut Worker) {
+        let before = self.swapped_out();
+        let mut dry = false;
+        for step in 0..STEPS_PER_LOOK {
+            if step % STEPS_PER_SAMPLE == 0 {
+                self.sample();
+            }
+            if dry || self.held() <= self.budget.low() || self.is_asked() {
+                break;
+            }
+            dry = !self.reclaim_step(worker);
+        }
+        self.sample();
+        let over = self.held() > self.budget.high();
+        let nothing_gained = dry || !self.has_gained(before);
+        let strained = over && nothing_gained && !self.can_write_back() && !self.is_asked();
+        self.strained.store(strained, Ordering::Relaxed);
+        if !over {
+            self.counters.full.set(0);
+        } else if nothing_gained && !self.let_writer_help() && !self.is_asked() {
+            self.counters.full.set(1);
+        }
+    }
+
+    fn swapped_out(&self) -> Progress {
+        let now = self.layer.gauges();
+        Progress {
+            pages: now.swap_out_pages,
+            bytes: now.swap_out_bytes,
+        }
+    }
+
+    /// Was at least a quarter of what was swapped out since gained? Pages that
+    /// do not compress take the room they give; only a device helps then.
+    fn has_gained(&self, before: Progress) -> bool {
+        let now = self.swapped_out();
+        let pages = now.pages.saturating_sub(before.pages);
+        let bytes = now.bytes.saturating_sub(before.bytes);
+        bytes < pages * PAGE_SIZE as u64 / 4 * 3
+    }
+
+    /// Compressed pages in RAM can go to a device: wakes the writer and waits a moment.
+    fn let_writer_help(&self) -> bool {
+        if !self.can_write_back() {
+            return false;
+        }
+        self.writeback_wanted
+            .store(SEGMENTS_PER_CALL, Ordering::Relaxed);
+        self.write_event.signal();
+        self.reclaim_event.wait(WRITER_PAUSE_NS);
+        true
+    }
+
+    /// One step; false when there was nothing to do.
+    fn reclaim_step(&self, worker: &mut Worker) -> bool {
+        if self.trim_kept(TRIM_PAGES) > 0 {
+            return true;
+        }
+        let _inside = self.world.enter();
+        if self.frames.cached_runs() >= self.cached_window() {
+            return self.write_out_and_keep(worker) || self.drop_spare();
+        }
+        match self.victims.pop() {
+            Some(block) => {
+                self.take_block(worker, block, Patience::Background) > 0 || self.victims.len() > 0
+            }
+            None => self.write_out_and_keep(worker) || self.drop_spare(),
+        }
+    }
+
+    /// Writes the oldest cached run out; its frames wait for faults, or go when
+    /// enough wait already.
+    fn write_out_and_keep(&self, worker: &mut Worker) -> bool {
+        if self.frames.spare_runs() >= self.spare_target() {
+            return self.drop_spare() | self.write_out_and_drop(worker);
+        }
+        let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
+            return false;
+        };
+        self.frames.put(run);
+        self.room_event.signal();
+        true
+    }
+
+    /// Spare runs worth keeping: a 64th of the budget.
+    fn spare_target(&self) -> usize {
+        (self.budget.ram() as usize / 64 / (BLOCK_PAGES * PAGE_SIZE)).clamp(2, SPARE_RUNS)
+    }
+
+    /// Runs that stay cached before the oldest is compressed: the second-chance
+    /// window, a 32nd of the budget.
+    pub(crate) fn cached_window(&self) -> usize {
+        let runs = self.budget.ram() as usize / 32 / (BLOCK_PAGES * PAGE_SIZE);
+        runs.clamp(8, self.frames.runs().saturating_sub(SPARE_RUNS + 8).max(8))
+    }
+
+    fn drop_spare(&self) -> bool {
+        let Some(run) = self.frames.pop_spare() else {
+            return false;
+        };
+        let had = self.frames.present(run);
+        self.empty_run(run);
+        had != 0
+    }
+
+    /// Has the last reclaim found nothing more to move out?
+    pub fn is_full(&self) -> bool {
+        self.counters.full.get() != 0
+    }
+}

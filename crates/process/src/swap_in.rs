@@ -1,0 +1,364 @@
+//! Bringing a page back: from the swap cache, or from where its bytes rest.
+//!
+//! How many neighbours come along (*fault-around*) follows what the program
+//! does: a fault next to where an earlier one left off doubles the window up
+//! to the whole block; a fault far from all recent ones takes its page alone,
+//! because decoding 15 pages nobody asked for costs more than the fault. The
+//! share of recent faults that continued a stream decides how a new stream
+//! starts. If that is wrong, a sequential reader pays one small fault before
+//! the window opens, a random one some microseconds of decoding.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use vswap_platform::log;
+use vswap_platform::uffd::Userfaultfd;
+use vswap_space::{Backing, EntryId, SwapInError};
+use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
+
+use crate::engine::Engine;
+use crate::fault::Outcome;
+use crate::frames::Frames;
+use crate::mover::Installed;
+use crate::page_state::Tag;
+use crate::region::{BlockGuard, run_around, runs_of, slots, span};
+use crate::worker::Worker;
+
+const STREAMS: usize = 16;
+/// Continued streams are worth this many 1/256ths of the moving average.
+const GAIN: u32 = 16;
+/// Above this average (of 256) a new stream starts with the whole block.
+const TRUSTED: u32 = 48;
+
+/// Recent fault streams, shared by all threads; every word is a hint.
+#[derive(Default)]
+pub struct Streams {
+    /// Next expected page << 8 | window, per stream.
+    recent: [AtomicU64; STREAMS],
+    next: AtomicU32,
+    continued: AtomicU32,
+}
+
+impl Streams {
+    /// The fault-around window, in pages, for a fault at `page`.
+    pub fn window(&self, page: usize) -> usize {
+        for stream in &self.recent {
+            let word = stream.load(Ordering::Relaxed);
+            let (expected, window) = (word >> 8, (word & 0xff) as usize);
+            let ahead = (page as u64).wrapping_sub(expected);
+            if window != 0 && ahead < BLOCK_PAGES as u64 {
+                let wider = (window * 2).min(BLOCK_PAGES);
+                stream.store(
+                    ((page + wider) as u64) << 8 | wider as u64,
+                    Ordering::Relaxed,
+                );
+                self.learn(256);
+                return wider;
+            }
+        }
+        self.learn(0);
+        let window = self.first_window();
+        let index = self.next.fetch_add(1, Ordering::Relaxed) as usize % STREAMS;
+        if let Some(stream) = self.recent.get(index) {
+            stream.store(
+                ((page + window) as u64) << 8 | window as u64,
+                Ordering::Relaxed,
+            );
+        }
+        window
+    }
+
+    fn first_window(&self) -> usize {
+        match self.continued.load(Ordering::Relaxed) {
+            average if average > TRUSTED => BLOCK_PAGES,
+            _ => 1,
+        }
+    }
+
+    fn learn(&self, sample: u32) {
+        let old = self.continued.load(Ordering::Relaxed);
+        let new = (old * (256 - GAIN) + sample * GAIN) / 256;
+        self.continued.store(new, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Brings the swapped page `slot` back, and neighbours with it.
+    pub(crate) fn swap_in(
+        &self,
+        worker: &mut Worker,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        slot: usize,
+    ) -> Outcome {
+        let Some(entry) = guard.state(slot).entry() else {
+            return Outcome::Failed;
+        };
+        if let Backing::Cached(_) = self.layer.hint(entry) {
+            return self.take_back(uffd, guard, slot);
+        }
+        self.counters.faults_swap_in.inc();
+        let window = self.streams.window(guard.index() * BLOCK_PAGES + slot);
+        let mask = self.choose_neighbours(guard, slot, window);
+        self.load(worker, uffd, guard, slot, mask)
+    }
+
+    /// A touch within the second-chance window: the frame goes back as it is.
+    fn take_back(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, slot: usize) -> Outcome {
+        self.counters.faults_cached.inc();
+        let Some(run) = guard.frame_run() else {
+            return Outcome::Failed;
+        };
+        let cached = run_around(self.cached_in(guard, run), slot);
+        let installed = self.move_in(uffd, guard, run, cached);
+        self.counters
+            .second_chance_pages
+            .add(u64::from(installed.done.count_ones()));
+        self.finish(uffd, guard, slot, installed)
+    }
+
+    /// The slots of the block whose pages are in frames of `run`.
+    pub(crate) fn cached_in(&self, guard: &BlockGuard<'_>, run: u32) -> u16 {
+        guard.mask(|state| {
+            state.entry().is_some_and(|entry| {
+                matches!(self.layer.hint(entry), Backing::Cached(frame) if Frames::run_of(frame) == run)
+            })
+        })
+    }
+
+    /// The faulting slot and neighbours worth bringing along: up to `window`
+    /// pages from it on that need no I/O. Where the fault itself needs I/O, all
+    /// of the block's pages that lie on devices: one read mostly covers them.
+    fn choose_neighbours(&self, guard: &BlockGuard<'_>, slot: usize, window: usize) -> u16 {
+        let near = match window {
+            BLOCK_PAGES => 0xffff,
+            _ => span(slot, window.min(BLOCK_PAGES - slot)),
+        };
+        let faulting = guard.state(slot).entry().map(|entry| self.rests(entry));
+        let with_io = faulting == Some(Rests::Device);
+        let chosen = guard.mask(|state| match state.entry().map(|entry| self.rests(entry)) {
+            Some(Rests::Device) => with_io,
+            Some(Rests::Ram) => true,
+            Some(Rests::Frame) | None => false,
+        });
+        let near = if with_io { 0xffff } else { near };
+        chosen & near | 1 << slot
+    }
+
+    /// Where a page's bytes are, as a hint.
+    fn rests(&self, entry: EntryId) -> Rests {
+        match self.layer.hint(entry) {
+            Backing::Cached(_) => Rests::Frame,
+            Backing::Stored(at) if !self.layer.store().is_in_ram(at) => Rests::Device,
+            _ => Rests::Ram,
+        }
+    }
+
+    fn load(
+        &self,
+        worker: &mut Worker,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        slot: usize,
+        mask: u16,
+    ) -> Outcome {
+        let run = self.run_to_fill(worker, guard.index(), mask);
+        let in_frames = run.map_or(0, |run| mask & self.frames.present(run));
+        let fresh = (mask & !in_frames).count_ones();
+        if fresh > 0 {
+            self.make_room(worker, fresh, guard.index());
+        }
+        let mut framed = in_frames;
+        let mut decoded = self.decode(worker, guard, run.filter(|_| in_frames != 0), slot, mask);
+        if decoded & (1 << slot) == 0 {
+            // A device may fail once; the bytes are given up only when it fails again.
+            decoded = self.decode(worker, guard, None, slot, 1 << slot);
+            framed = 0;
+        }
+        if decoded & (1 << slot) == 0 {
+            self.return_run(run);
+            return self.not_decoded(uffd, guard, slot);
+        }
+        let mut installed = Installed::default();
+        if let Some(run) = run {
+            installed = self.move_in(uffd, guard, run, decoded & framed);
+        }
+        self.copy_scratch(worker, uffd, guard, decoded & !framed, &mut installed);
+        self.return_run(run);
+        self.finish(uffd, guard, slot, installed)
+    }
+
+    /// Reads pages into the run's present frames, else the scratch block; returns
+    /// those read well. The faulting slot comes first: only the first is waited for.
+    fn decode(
+        &self,
+        worker: &mut Worker,
+        guard: &BlockGuard<'_>,
+        run: Option<u32>,
+        slot: usize,
+        mask: u16,
+    ) -> u16 {
+        let Some(entry) = guard.state(slot).entry() else {
+            return 0;
+        };
+        let order = || std::iter::once(slot).chain(slots(mask & !span(slot, 1)));
+        let (scratch, codec) = worker.parts();
+        let mut entries = [entry; BLOCK_PAGES];
+        let mut outs: [&mut [u8]; BLOCK_PAGES] = Default::default();
+        let mut results = [Err(SwapInError::Empty); BLOCK_PAGES];
+        let mut count = 0;
+        for slot in order() {
+            let frame = run.and_then(|run| self.frames.page_mut(run, slot));
+            let page = frame.or_else(|| scratch.slice_mut(slot * PAGE_SIZE, PAGE_SIZE));
+            if let (Some(out), Some(place), Some(page), Some(entry)) = (
+                outs.get_mut(count),
+                entries.get_mut(count),
+                page,
+                guard.state(slot).entry(),
+            ) {
+                (*out, *place) = (page, entry);
+                count += 1;
+            }
+        }
+        if let (Some(entries), Some(outs), Some(results)) = (
+            entries.get(..count),
+            outs.get_mut(..count),
+            results.get_mut(..count),
+        ) {
+            self.layer.swap_in_block(entries, outs, results, codec);
+        }
+        let read = order().zip(&results).filter(|(_, result)| result.is_ok());
+        read.fold(0, |read, (slot, _)| read | span(slot, 1))
+    }
+
+    /// The page itself could not be read back: its bytes are lost.
+    fn not_decoded(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, slot: usize) -> Outcome {
+        let entry = guard.state(slot).entry();
+        log::say(&["a swapped page cannot be read back correctly: it is poisoned"]);
+        if let Some(entry) = entry {
+            let mut freed = [None; BLOCK_PAGES];
+            if let Some(first) = freed.first_mut() {
+                *first = Some(entry);
+            }
+            self.release_entries(&freed);
+        }
+        self.poison(uffd, guard, slot)
+    }
+
+    fn return_run(&self, run: Option<u32>) {
+        if let Some(run) = run {
+            self.frames.put(run);
+        }
+    }
+
+    /// A spare run if one is at hand; when there is no room, one is made.
+    pub(crate) fn run_to_fill(&self, worker: &mut Worker, block: usize, mask: u16) -> Option<u32> {
+        let pages = mask.count_ones();
+        self.frames.pop_spare().or_else(|| {
+            if self.has_room(pages) {
+                None
+            } else {
+                self.spare_run(worker, block)
+            }
+        })
+    }
+
+    fn copy_scratch(
+        &self,
+        worker: &Worker,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        mask: u16,
+        installed: &mut Installed,
+    ) {
+        for (first, count) in runs_of(mask) {
+            let progress = uffd.copy(
+                guard.addr(first),
+                worker.scratch_addr(first),
+                count * PAGE_SIZE,
+            );
+            let done = progress.done / PAGE_SIZE;
+            installed.done |= span(first, done);
+            self.budget.add_pages(done as i64);
+            for slot in first + done..first + count {
+                self.copy_in_page(uffd, guard, slot, worker.scratch_addr(slot), installed);
+            }
+        }
+    }
+
+    /// Books pages that are back and gives their entries up.
+    fn finish(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        slot: usize,
+        installed: Installed,
+    ) -> Outcome {
+        let mut freed = [None; BLOCK_PAGES];
+        for (back, place) in slots(installed.done).zip(freed.iter_mut()) {
+            *place = guard.state(back).entry();
+            guard.retag(back, Tag::Resident);
+        }
+        self.release_entries(&freed);
+        self.pages_came(guard, installed.done);
+        if installed.occupied & (1 << slot) != 0 {
+            log::say(&["a page that is swapped out was mapped without vswap: its place is taken"]);
+            vswap_platform::signal::die();
+        }
+        match installed.done & (1 << slot) {
+            0 => {
+                let _ = uffd.wake(guard.addr(slot), PAGE_SIZE);
+                Outcome::Deferred
+            }
+            _ => Outcome::Resolved,
+        }
+    }
+
+    /// Frees the entries of up to a block's pages that are back or gone. A
+    /// cached one's frame is dead from here on, found so when its run's turn comes.
+    pub(crate) fn release_entries(&self, entries: &[Option<EntryId>; BLOCK_PAGES]) {
+        let Some(filler) = entries.iter().flatten().next() else {
+            return;
+        };
+        let mut list = [*filler; BLOCK_PAGES];
+        let mut count = 0;
+        for (place, entry) in list.iter_mut().zip(entries.iter().flatten()) {
+            *place = *entry;
+            count += 1;
+        }
+        if let Some(list) = list.get(..count) {
+            self.layer.free_into(list, &mut |_, _| {});
+        }
+        self.counters.swapped_pages.sub(count as u64);
+    }
+}
+
+/// Where a swapped page's bytes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rests {
+    Frame,
+    Ram,
+    Device,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequential_reader_soon_gets_whole_blocks_and_a_random_one_single_pages() {
+        let streams = Streams::default();
+        let mut page = 1000;
+        for _ in 0..8 {
+            page += streams.window(page);
+        }
+        assert_eq!(streams.window(page), BLOCK_PAGES);
+        let mut random = 12345usize;
+        for _ in 0..200 {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            streams.window(random >> 30);
+        }
+        assert_eq!(streams.window(random >> 31), 1);
+    }
+}

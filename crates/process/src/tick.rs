@@ -1,0 +1,153 @@
+//! What the engine looks at a hundred times a second (twenty while unarmed).
+
+use std::sync::atomic::Ordering;
+
+use vswap_platform::{clock, pagemap, proc};
+use vswap_units::{PAGE_SHIFT, PAGE_SIZE};
+
+use crate::budget::Scope;
+use crate::engine::Engine;
+use crate::publish::Publisher;
+
+/// Far from the budget, what is unmanaged is looked at this often.
+const UNARMED_LOOK_NS: u64 = 1_000_000_000;
+
+impl Engine {
+    /// One look: control, budget, arming, reclaim, counters.
+    pub(crate) fn tick(&self, publisher: &Publisher) {
+        if let Some(bytes) = publisher.asked_budget() {
+            let _ = self.set_ram(bytes);
+        }
+        self.sample();
+        if self.is_armed() {
+            if self.held() > self.budget.low()
+                && let Some(mut worker) = self.workers.take(0)
+            {
+                self.reclaim(&mut worker);
+            }
+        } else {
+            self.look_unarmed();
+        }
+        if self.pool_is_large() {
+            self.write_event.signal();
+        }
+        self.publish_gauges();
+        publisher.publish(&self.counters, &self.latency);
+        self.publish_tree();
+    }
+
+    /// Reads the kernel's truth about this process (5 us).
+    pub(crate) fn sample(&self) {
+        let mark = self.budget.mark();
+        let Ok(statm) = proc::statm() else { return };
+        let anon = statm.anon_bytes();
+        self.budget.sample(anon, mark);
+        if self.is_armed() {
+            let unmanaged = anon.saturating_sub(self.own_bytes());
+            self.counters.unmanaged_bytes.set(unmanaged);
+        }
+        let held = self.held();
+        self.counters.held_bytes.set(held);
+        self.counters.held_peak_bytes.max(held);
+        self.counters
+            .unmanaged_peak_bytes
+            .max(self.counters.unmanaged_bytes.get());
+    }
+
+    /// While unarmed nobody counts pages: what is unmanaged is what the kernel
+    /// counts less what is present in the range. That takes 1-4 ms per gigabyte,
+    /// so far from the budget it is asked once a second.
+    fn look_unarmed(&self) {
+        if self.budget.scope() == Scope::Space {
+            return;
+        }
+        let handed_out = self.counters.handed_out_bytes.get();
+        let anon = self.counters.held_bytes.get();
+        let known = self.counters.unmanaged_bytes.get();
+        let now = clock::boot_ns();
+        let rested = now - self.unarmed_look_ns.load(Ordering::Relaxed) > UNARMED_LOOK_NS;
+        let near = anon >= self.budget.low() / 2 || handed_out + known >= self.budget.low();
+        if !near && !rested {
+            return;
+        }
+        self.unarmed_look_ns.store(now, Ordering::Relaxed);
+        let used = self.high_water_bytes();
+        let present = pagemap::present_pages(self.region.base(), used).unwrap_or(0) << PAGE_SHIFT;
+        self.counters
+            .unmanaged_bytes
+            .set(anon.saturating_sub(present));
+        if self.is_near_budget(0) {
+            self.arm_from_tick();
+        }
+    }
+
+    fn arm_from_tick(&self) {
+        // The worker's lock comes first in the order, and is let go of at once.
+        let uffd = self.workers.take(0).and_then(|worker| worker.uffd.clone());
+        let Some(uffd) = uffd else { return };
+        // A thread that holds the lock may be asking this thread to arm.
+        let Some(_runs) = self.runs.try_lock() else {
+            return;
+        };
+        self.arm(&uffd);
+    }
+
+    /// Is more of the budget in compressed pages than there should be?
+    pub(crate) fn pool_is_large(&self) -> bool {
+        self.device_bytes > 0 && self.layer.store().ram_bytes().0 > self.pool_target()
+    }
+
+    fn pool_target(&self) -> u64 {
+        let ram = self.budget.ram();
+        let managed = ram
+            .saturating_sub(self.counters.unmanaged_bytes.get())
+            .max(ram / 4);
+        managed / 100 * u64::from(self.config.pool_percent)
+    }
+
+    /// Gauges that are derived rather than counted.
+    pub(crate) fn publish_gauges(&self) {
+        let counters = &self.counters;
+        self.layer.publish(counters);
+        counters.ram_budget_bytes.set(self.budget.ram());
+        counters.frame_pages.set(self.frames.present_pages());
+        counters
+            .arena_bytes
+            .set(vswap_platform::arena::held_bytes() as u64);
+        let store = self.layer.store();
+        counters.pool_bytes.set(store.ram_bytes().0);
+        counters.device_bytes.set(store.device_bytes().0);
+        counters.device_peak_bytes.max(store.device_bytes().0);
+        let totals = store.counters();
+        counters
+            .device_written_bytes
+            .set(totals.device_written_bytes.get());
+        counters
+            .device_read_bytes
+            .set(totals.device_read_bytes.get());
+        counters.device_errors.set(totals.device_errors.get());
+        counters.cleaned_bytes.set(totals.cleaned_bytes.get());
+    }
+
+    /// Brings every gauge up to date, for somebody who asks.
+    pub fn refresh_gauges(&self) {
+        self.sample();
+        self.measure_tables();
+        self.publish_gauges();
+    }
+
+    /// Copies the counters to where the reporting parent finds them after the end.
+    pub fn publish_tree(&self) {
+        if let Some(tree) = &self.tree {
+            tree.publish(&self.counters, &self.latency);
+        }
+    }
+
+    /// Asks the kernel what the tables take; not for every tick.
+    pub(crate) fn measure_tables(&self) {
+        let bytes = self.region.table_bytes() + self.layer.table_bytes() as u64;
+        self.counters
+            .table_bytes
+            .set(bytes.next_multiple_of(PAGE_SIZE as u64));
+    }
+}

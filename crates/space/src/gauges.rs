@@ -1,0 +1,85 @@
+//! What the layer tells about itself: gauges of what it holds now, counts of what it did.
+
+use crate::group::{Charge, GroupId, Sums};
+use crate::layer::SwapLayer;
+use vswap_units::Counters;
+
+/// A look at the layer. Sums over workers, so exact only while nothing moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries that are one repeated word.
+    pub same_filled_pages: u64,
+    /// Entries that are objects of the store.
+    pub stored_pages: u64,
+    /// The bytes of those objects.
+    pub stored_bytes: u64,
+    /// Pages swapped out so far, in either form.
+    pub swap_out_pages: u64,
+    /// Bytes of the objects made so far.
+    pub swap_out_bytes: u64,
+    /// Pages swapped out as one repeated word so far.
+    pub swap_out_same_pages: u64,
+    /// Pages swapped out that did not compress so far.
+    pub swap_out_raw_pages: u64,
+    /// Pages read back so far.
+    pub swap_in_pages: u64,
+    /// Pages found unreadable so far.
+    pub poisoned_pages: u64,
+}
+
+impl SwapLayer {
+    /// What the layer holds and did.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let sums = self.sums();
+        let charge = sums.charge();
+        Gauges {
+            entries: charge.entries,
+            same_filled_pages: sums.same_now(),
+            stored_pages: charge.stored_pages,
+            stored_bytes: charge.stored_bytes,
+            swap_out_pages: sums.stored + sums.same,
+            swap_out_bytes: sums.stored_bytes,
+            swap_out_same_pages: sums.same,
+            swap_out_raw_pages: sums.stored_raw,
+            swap_in_pages: sums.loaded,
+            poisoned_pages: sums.poisoned,
+        }
+    }
+
+    /// Sets the engine's counters that this layer alone knows. Cheap enough for every tick.
+    pub fn publish(&self, counters: &Counters) {
+        let now = self.gauges();
+        counters.same_filled_pages.set(now.same_filled_pages);
+        counters.stored_pages.set(now.stored_pages);
+        counters.stored_bytes.set(now.stored_bytes);
+        counters.swap_out_pages.set(now.swap_out_pages);
+        counters.swap_out_bytes.set(now.swap_out_bytes);
+        counters.swap_out_same_pages.set(now.swap_out_same_pages);
+        counters.swap_out_raw_pages.set(now.swap_out_raw_pages);
+        counters.swap_in_pages.set(now.swap_in_pages);
+        counters.poisoned_pages.set(now.poisoned_pages);
+    }
+
+    /// What a group is charged for. `None` if there is no such group.
+    #[must_use]
+    pub fn charge(&self, group: GroupId) -> Option<Charge> {
+        (group == GroupId::ROOT).then(|| self.sums().charge())
+    }
+
+    /// Bytes of memory the layer's own tables hold: descriptors, counts, clusters. Asks the kernel; not for hot paths.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.table.touched_bytes() + self.allocator.touched_bytes()
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for worker in &self.workers {
+            sums.add(&worker.tally);
+        }
+        sums
+    }
+}

@@ -1,0 +1,200 @@
+//! Swap-out and swap-in of a pinned entry.
+//!
+//! Swap-out order: still needed? → one repeated word? → compress and append to the log. Whatever fails leaves the entry as it
+//! was. Swap-in leaves the backing where it is; it goes when the entry is freed.
+
+use crate::descriptor::{Backing, Word};
+use crate::entry::EntryId;
+use crate::layer::SwapLayer;
+use crate::pin::Pin;
+use crate::same;
+use crate::transition::Step;
+use core::fmt;
+use vswap_platform::errno::Errno;
+use vswap_store::{StoreError, Stored, Workspace};
+use vswap_units::PAGE_SIZE;
+
+/// What became of a page that was swapped out. Its frame is the caller's again in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapOut {
+    /// It repeats one word, which the descriptor keeps.
+    Same,
+    /// It is an object of so many bytes (4096: it did not compress).
+    Stored {
+        /// Bytes of the object, its header apart.
+        bytes: u16,
+    },
+    /// Nobody needed it any more: the entry is gone.
+    Unneeded,
+}
+
+/// Why a page could not be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapInError {
+    /// The entry has no bytes, or is not in use.
+    Empty,
+    /// The page is not in the store but in this frame: take it.
+    Cached(u32),
+    /// The bytes are lost, now or since an earlier try.
+    Poisoned,
+    /// Somebody else has the entry pinned (only where nobody waits).
+    Busy,
+    /// The store could not read them; they may yet be there.
+    Store(StoreError),
+}
+
+impl fmt::Display for SwapInError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the swap entry has no page"),
+            Self::Cached(frame) => write!(f, "the page is still in frame {frame}"),
+            Self::Poisoned => f.write_str("the page could not be read back and is lost"),
+            Self::Busy => f.write_str("the swap entry is in use by another thread"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SwapInError {}
+
+impl Pin<'_> {
+    /// Gives the entry these bytes, in whatever form takes least: from a cached entry (whose frame the caller gets back), or
+    /// anew over bytes it had before.
+    ///
+    /// # Errors
+    /// What the store says, `NoRoom` first of all. The entry is as it was.
+    pub fn swap_out(
+        &mut self,
+        page: &[u8],
+        workspace: &mut Workspace,
+    ) -> Result<SwapOut, StoreError> {
+        if page.len() != PAGE_SIZE {
+            return Err(StoreError::Io(Errno::EINVAL));
+        }
+        if self.word.is_cached_only() {
+            let _ = self.take_frame();
+            return Ok(SwapOut::Unneeded);
+        }
+        if let Some(packed) = same::repeated_word(page).and_then(same::pack) {
+            return self.become_same(packed).ok_or(StoreError::NoRoom);
+        }
+        let object = self.layer.store.append(self.entry.get(), page, workspace)?;
+        self.become_stored(object)
+    }
+
+    /// Reads the page into `out`.
+    ///
+    /// # Errors
+    /// See [`SwapInError`]. Bytes found damaged twice poison the entry; a failing device does not. The workspace knows
+    /// the codec the page was stored with.
+    pub fn swap_in(
+        &mut self,
+        out: &mut [u8],
+        workspace: &mut Workspace,
+    ) -> Result<(), SwapInError> {
+        if out.len() != PAGE_SIZE {
+            // Not the store's fault, and no reason to poison the page.
+            return Err(SwapInError::Store(StoreError::Io(Errno::EINVAL)));
+        }
+        match self.backing() {
+            Backing::None => return Err(SwapInError::Empty),
+            Backing::Cached(frame) => return Err(SwapInError::Cached(frame)),
+            Backing::Poisoned => return Err(SwapInError::Poisoned),
+            Backing::Same(word) => same::fill(out, word),
+            Backing::Stored(object) => {
+                let read = self
+                    .layer
+                    .store
+                    .read(object, self.entry.get(), out, workspace);
+                self.settle(read, object, out, workspace)?;
+            }
+        }
+        self.layer.worker().tally.loaded.add(1);
+        Ok(())
+    }
+
+    fn become_same(&mut self, packed: u64) -> Option<SwapOut> {
+        let former = self.word;
+        if !self.apply(Step::SwapOutSame(packed)) {
+            return None;
+        }
+        self.layer.worker().tally.same.add(1);
+        self.layer.give_up(former);
+        Some(SwapOut::Same)
+    }
+
+    fn become_stored(&mut self, object: Stored) -> Result<SwapOut, StoreError> {
+        let former = self.word;
+        if !self.apply(Step::SwapOutStored(object)) {
+            self.layer.store.free(object);
+            return Err(StoreError::NoRoom);
+        }
+        let tally = &self.layer.worker().tally;
+        tally.stored.add(1);
+        tally.stored_bytes.add(u64::from(object.stored_bytes));
+        tally
+            .stored_raw
+            .add_if(u64::from(usize::from(object.stored_bytes) == PAGE_SIZE));
+        self.layer.give_up(former);
+        Ok(SwapOut::Stored {
+            bytes: object.stored_bytes,
+        })
+    }
+
+    /// Takes note of how a read went. Damaged bytes are read once more: they may have been damaged on the way.
+    pub(crate) fn settle(
+        &mut self,
+        read: Result<(), StoreError>,
+        object: Stored,
+        out: &mut [u8],
+        workspace: &mut Workspace,
+    ) -> Result<(), SwapInError> {
+        let read = match read {
+            Err(StoreError::Corrupt { .. }) => {
+                self.layer
+                    .store
+                    .read(object, self.entry.get(), out, workspace)
+            }
+            other => other,
+        };
+        match read {
+            Ok(()) => Ok(()),
+            Err(StoreError::Corrupt { .. }) => {
+                self.poison();
+                Err(SwapInError::Poisoned)
+            }
+            Err(other) => Err(SwapInError::Store(other)),
+        }
+    }
+}
+
+impl SwapLayer {
+    /// Gives up what a descriptor named before it changed.
+    pub(crate) fn give_up(&self, former: Word) {
+        let tally = &self.worker().tally;
+        match former.backing() {
+            Backing::Stored(object) => {
+                self.store.free(object);
+                tally.unstored.add(1);
+                tally.unstored_bytes.add(u64::from(object.stored_bytes));
+            }
+            Backing::Same(_) => tally.unsame.add(1),
+            Backing::None | Backing::Cached(_) | Backing::Poisoned => {}
+        }
+    }
+
+    /// Reads the page of an entry: [`SwapLayer::pin`], [`Pin::swap_in`], unpin.
+    ///
+    /// # Errors
+    /// As [`Pin::swap_in`].
+    pub fn swap_in(
+        &self,
+        entry: EntryId,
+        out: &mut [u8],
+        workspace: &mut Workspace,
+    ) -> Result<(), SwapInError> {
+        self.pin(entry)
+            .ok_or(SwapInError::Empty)?
+            .swap_in(out, workspace)
+    }
+}

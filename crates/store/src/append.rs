@@ -1,0 +1,217 @@
+//! Appending: compressed straight into the tail of an open segment.
+//!
+//! Each worker has a lane with an open segment of its own, so the lane's lock
+//! is almost never contended, and the codec's output is written where it stays.
+//! Only near a segment's end, where the worst case does not fit, an object is
+//! made aside and copied: a segment is filled to its last granules that way.
+
+use vswap_platform::sync::{Guard, RankedMutex};
+use vswap_units::{PAGE_SIZE, rank};
+
+use crate::codec::Workspace;
+use crate::error::StoreError;
+use crate::location::{Location, Stored};
+use crate::object::{MAX_OBJECT, MAX_STORED};
+use crate::store::{CLEANER_SPARE, LANES, Store};
+use crate::{GRANULE_BYTES, SEGMENT_BYTES};
+
+/// The segment a lane appends to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) segment: u32,
+    pub(crate) slot: u32,
+    /// Granules written.
+    pub(crate) tail: u32,
+}
+
+impl Open {
+    const fn offset(&self) -> usize {
+        self.tail as usize * GRANULE_BYTES
+    }
+
+    const fn room(&self) -> usize {
+        SEGMENT_BYTES - self.offset()
+    }
+}
+
+/// A place to append, on cache lines of its own.
+#[repr(align(128))]
+pub(crate) struct Lane(RankedMutex<Option<Open>, { rank::SEGMENT }>);
+
+type LaneGuard<'a> = Guard<'a, Option<Open>, { rank::SEGMENT }>;
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self(RankedMutex::new(None))
+    }
+}
+
+impl Lane {
+    pub(crate) fn lock(&self) -> LaneGuard<'_> {
+        self.0.lock()
+    }
+
+    pub(crate) fn lock_for_fork(&self) {
+        self.0.lock_for_fork();
+    }
+
+    pub(crate) fn unlock_after_fork(&self) {
+        self.0.unlock_after_fork();
+    }
+}
+
+impl Store {
+    /// Compresses a page and appends it for `owner` (41 bits). **Context**: no
+    /// lock of rank SEGMENT or above; signal-safe; allocates nothing.
+    ///
+    /// # Errors
+    /// `NoRoom`: no RAM segment is free. The page is the caller's to keep.
+    pub fn append(
+        &self,
+        owner: u64,
+        page: &[u8],
+        ws: &mut Workspace,
+    ) -> Result<Stored, StoreError> {
+        if page.len() != PAGE_SIZE {
+            return Err(StoreError::Io(vswap_platform::errno::Errno::EINVAL));
+        }
+        let mut open = self.lane(ws.lane()).lock();
+        if let Some(at) = *open
+            && at.room() < MAX_OBJECT
+        {
+            return self.append_aside(&mut open, owner, page, ws);
+        }
+        let at = match &mut *open {
+            Some(at) => at,
+            none => none.insert(self.open_segment(0)?),
+        };
+        let tail = self
+            .ram
+            .tail(at.slot, at.offset())
+            .ok_or(StoreError::NoRoom)?;
+        let stored_bytes = ws.codec.pack(owner, page, tail).ok_or(StoreError::NoRoom)?;
+        self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
+    }
+
+    /// The tail is short for the worst case: pack aside, then put.
+    #[cold]
+    fn append_aside(
+        &self,
+        open: &mut Option<Open>,
+        owner: u64,
+        page: &[u8],
+        ws: &mut Workspace,
+    ) -> Result<Stored, StoreError> {
+        let (object, stored_bytes) = ws.pack_aside(owner, page).ok_or(StoreError::NoRoom)?;
+        self.put(open, object, stored_bytes, 0)
+    }
+
+    /// Appends an object that is already made; `beyond` the RAM limit if need be.
+    pub(crate) fn put(
+        &self,
+        open: &mut Option<Open>,
+        object: &[u8],
+        stored_bytes: u16,
+        beyond: u32,
+    ) -> Result<Stored, StoreError> {
+        let fits = open.as_ref().is_some_and(|at| at.room() >= object.len());
+        if !fits {
+            // The new one first: without room the old one stays open as it is.
+            let next = self.open_segment(beyond)?;
+            if let Some(full) = open.replace(next) {
+                self.seal(full);
+            }
+        }
+        let at = open.as_mut().ok_or(StoreError::NoRoom)?;
+        let tail = self
+            .ram
+            .tail(at.slot, at.offset())
+            .ok_or(StoreError::NoRoom)?;
+        tail.get_mut(..object.len())
+            .ok_or(StoreError::NoRoom)?
+            .copy_from_slice(object);
+        self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
+    }
+
+    /// Makes the object at the tail part of the segment.
+    #[inline]
+    fn commit(&self, at: &mut Open, stored_bytes: u16) -> Option<Stored> {
+        debug_assert!(usize::from(stored_bytes) <= MAX_STORED);
+        let stored = Stored {
+            location: Location {
+                segment: at.segment,
+                granule: u16::try_from(at.tail).ok()?,
+            },
+            stored_bytes,
+        };
+        self.table.get(at.segment)?.add_live(stored.granules());
+        at.tail += stored.granules();
+        Some(stored)
+    }
+
+    fn open_segment(&self, beyond: u32) -> Result<Open, StoreError> {
+        let slot = self.ram.take(beyond).ok_or(StoreError::NoRoom)?;
+        match self.table.open(slot) {
+            Some(segment) => Ok(Open {
+                segment,
+                slot,
+                tail: 0,
+            }),
+            None => {
+                self.ram.put(slot);
+                Err(StoreError::NoRoom)
+            }
+        }
+    }
+
+    fn seal(&self, open: Open) {
+        self.table.seal(open.segment, open.tail);
+        if let Some(row) = self.table.get(open.segment)
+            && row.drop_hold()
+        {
+            self.release(open.segment);
+        }
+    }
+
+    /// Seals what the lanes hold open, so that it can be written back, cleaned
+    /// or given back. For when nothing else is left, and for tests.
+    pub fn seal_all(&self) {
+        for lane in self.every_lane() {
+            // Under the lane's lock: a fork finds the segment open in a lane, or sealed.
+            let mut open = lane.lock();
+            if let Some(full) = open.take() {
+                self.seal(full);
+            }
+        }
+    }
+
+    /// Seals the open segment with the most in it.
+    pub(crate) fn seal_fullest(&self) {
+        let fill = |lane: &&Lane| lane.lock().map_or(0, |open| open.tail);
+        if let Some(lane) = self.every_lane().max_by_key(fill) {
+            let mut open = lane.lock();
+            if let Some(full) = open.take() {
+                self.seal(full);
+            }
+        }
+    }
+
+    /// The lane of a worker.
+    #[inline]
+    fn lane(&self, worker: usize) -> &Lane {
+        let lane = worker % self.worker_lanes % LANES;
+        // The fallback is never taken: the modulus is the array's length.
+        self.lanes.get(lane).unwrap_or(&self.cleaner)
+    }
+
+    pub(crate) fn every_lane(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().chain(core::iter::once(&self.cleaner))
+    }
+
+    /// Appends for the cleaner, beyond the RAM limit if need be.
+    pub(crate) fn put_for_cleaner(&self, object: &[u8], stored_bytes: u16) -> Option<Stored> {
+        let mut open = self.cleaner.lock();
+        self.put(&mut open, object, stored_bytes, CLEANER_SPARE)
+            .ok()
+    }
+}

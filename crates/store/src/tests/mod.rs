@@ -1,0 +1,8 @@
+//! Tests of the store as a whole.
+mod basic;
+mod cleaning;
+mod directory;
+mod failing;
+mod forking;
+mod speed;
+mod stress;

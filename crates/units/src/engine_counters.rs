@@ -1,0 +1,68 @@
+//! The engine's counters: the one list that reports, the C interface and the
+//! shared memory are made from.
+
+crate::counters! {
+    /// Everything the engine counts. Lives in shared memory; all-zero is valid.
+    pub struct Counters;
+    gauge ram_budget_bytes "RAM the engine keeps itself within";
+    gauge held_bytes "RAM held now, unmanaged memory included";
+    peak held_peak_bytes "highest RAM held";
+    gauge unmanaged_bytes "RAM the program holds that vswap does not manage";
+    peak unmanaged_peak_bytes "highest unmanaged RAM";
+    gauge resident_pages "managed pages in their place in memory";
+    gauge frame_pages "pages of the staging area holding swap-cached pages";
+    gauge pool_bytes "RAM in segments of compressed pages";
+    gauge table_bytes "RAM in the engine's tables";
+    gauge arena_bytes "RAM in the engine's own allocator";
+    gauge handed_out_bytes "managed bytes the program has allocated";
+    peak handed_out_peak_bytes "highest managed bytes allocated";
+    gauge swapped_pages "pages out of memory now";
+    peak swapped_peak_pages "highest number of pages out of memory";
+    gauge same_filled_pages "swapped pages of one repeated word, which take no space";
+    gauge stored_pages "swapped pages with bytes in the store";
+    gauge stored_bytes "compressed bytes of stored pages";
+    gauge device_bytes "bytes in use on swap devices";
+    peak device_peak_bytes "highest bytes in use on swap devices";
+    counter faults "page faults vswap resolved";
+    counter faults_zero_fill "faults on pages never written before";
+    counter faults_cached "faults on pages still in the swap cache";
+    counter faults_swap_in "faults that brought a page back from the store";
+    counter faults_stale "faults another thread had already resolved";
+    counter moved_out_pages "pages moved out of their place, into the swap cache first";
+    counter swap_out_pages "pages swapped out";
+    counter swap_out_bytes "compressed bytes of pages swapped out";
+    counter swap_out_same_pages "pages swapped out as one repeated word";
+    counter swap_out_raw_pages "pages swapped out that did not compress";
+    counter swap_in_pages "pages brought back from the store";
+    counter second_chance_pages "pages taken back from the swap cache before they were compressed";
+    counter freed_dropped_pages "freed pages given back without swapping them";
+    counter unmovable_pages "times a page could not be moved out and stayed";
+    gauge pinned_pages "pages that may not be swapped out";
+    counter device_written_bytes "bytes written to swap devices";
+    counter device_read_bytes "bytes read from swap devices";
+    counter device_errors "errors of swap devices";
+    counter cleaned_bytes "live bytes the cleaner copied";
+    counter waited_ns "nanoseconds threads waited in faults";
+    counter direct_reclaims "faults that had to make room themselves";
+    counter alloc_failures "allocations refused because nothing more could be moved out";
+    counter poisoned_pages "pages whose bytes could not be read back";
+    counter refaults "pages that came back soon after they were swapped out";
+    gauge armed "1 while managed memory is registered for faults";
+    gauge full "1 while nothing more can be moved out";
+    gauge mode "fault delivery: 1 thread, 2 signal";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_unique_name_and_a_line_of_help() {
+        for (i, row) in Counters::TABLE.iter().enumerate() {
+            assert!(row.help.len() > 5, "{}", row.name);
+            let twin = Counters::TABLE.iter().skip(i + 1);
+            assert!(twin.clone().all(|other| other.name != row.name));
+        }
+        assert_eq!(size_of::<Counters>(), Counters::COUNT * 8);
+    }
+}

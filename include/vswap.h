@@ -1,0 +1,403 @@
+/* vswap: memory that can be larger than RAM.
+ *
+ * Made from crates/capi by its test `header`; UPDATE_HEADER=1 writes it anew. */
+
+#ifndef VSWAP_H
+#define VSWAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * Changes when a function or layout of this interface does.
+ */
+#define VSWAP_ABI_VERSION 1
+
+/**
+ * A layer under test.
+ */
+typedef struct vswap_layer vswap_layer;
+
+/**
+ * A space. Opaque to C; stays valid until `vswap_space_destroy`.
+ */
+typedef struct vswap_space vswap_space;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The ABI version of this library.
+ */
+uint32_t vswap_abi_version(void);
+
+/**
+ * What this library was built from, for telling copies apart. Never NULL.
+ */
+const char *vswap_build_id(void);
+
+/**
+ * The release, such as "0.1.0". Never NULL.
+ */
+const char *vswap_version(void);
+
+/**
+ * How many counters there are.
+ */
+size_t vswap_counter_count(void);
+
+/**
+ * The name of a counter; NULL past the end.
+ */
+const char *vswap_counter_name(size_t index);
+
+/**
+ * One line about a counter; NULL past the end.
+ */
+const char *vswap_counter_help(size_t index);
+
+/**
+ * 0 a count that only grows, 1 a gauge, 2 a peak; -EINVAL past the end.
+ */
+int vswap_counter_kind(size_t index);
+
+/**
+ * Copies up to `count` counters out. Returns how many, or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle; `values` has room for `count` numbers.
+ */
+int vswap_counters(vswap_space *space, uint64_t *values, size_t count);
+
+/**
+ * Buckets of the fault latency histogram.
+ */
+size_t vswap_latency_buckets(void);
+
+/**
+ * The latency that `quantile` (0 to 1) of all faults stayed below, in ns; 0 without faults.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+uint64_t vswap_latency_ns(vswap_space *space, double quantile);
+
+/**
+ * Checks every conservation law with the space held still. Returns how many
+ * are violated, each a line of `report`; -EINVAL without a space.
+ *
+ * # Safety
+ * `space` is a handle; `report` has room for `len` bytes.
+ */
+int vswap_check(vswap_space *space, char *report, size_t len);
+
+/**
+ * The configuration in force, as JSON. Returns 0 or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle; `json` has room for `len` bytes.
+ */
+int vswap_describe(vswap_space *space, char *json, size_t len);
+
+/**
+ * Creates a space from `key=value` lines (see docs/python.md). Returns 0, or
+ * -errno with one clear sentence in `err`.
+ *
+ * # Safety
+ * `config` is a C string; `out` is writable; `err` has room for `err_len` bytes.
+ */
+int vswap_space_create(const char *config, vswap_space **out, char *err, size_t err_len);
+
+/**
+ * The space of `vswap run`, or NULL.
+ */
+vswap_space *vswap_current(void);
+
+/**
+ * Live blocks and their bytes. Returns 0 or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle; `blocks` and `bytes` are writable.
+ */
+int vswap_live(vswap_space *space, uint64_t *blocks, uint64_t *bytes);
+
+/**
+ * The space takes nothing new, and ends when its last block is freed. Returns 0.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int vswap_retire(vswap_space *space);
+
+/**
+ * Ends the space. Returns 0, or -EBUSY while it has live blocks.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int vswap_close(vswap_space *space);
+
+/**
+ * Frees the handle. A space with live blocks lives on until they are freed.
+ *
+ * # Safety
+ * `space` is a handle nobody uses any more.
+ */
+void vswap_space_destroy(vswap_space *space);
+
+/**
+ * Changes the budget. Returns 0 or -EINVAL below the floor.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int vswap_set_ram(vswap_space *space, uint64_t bytes);
+
+/**
+ * Creates a layer: RAM segments, a codec, and a device file of `device_bytes`
+ * in `/var/tmp` (0: none). NULL when it cannot be had.
+ */
+vswap_layer *vswap_layer_create(uint32_t ram_segments, int zstd, uint64_t device_bytes);
+
+/**
+ * Destroys a layer.
+ *
+ * # Safety
+ * `layer` was created here and nobody uses it any more.
+ */
+void vswap_layer_destroy(vswap_layer *layer);
+
+/**
+ * Allocates `count` neighbouring entries; the first goes to `first`. Returns 0 or -errno.
+ *
+ * # Safety
+ * `layer` is valid, `first` is writable.
+ */
+int vswap_layer_allocate(vswap_layer *layer, size_t count, uint64_t *first);
+
+/**
+ * Frees `count` entries from `first`. Returns how many were dead already, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_free(vswap_layer *layer, uint64_t first, size_t count);
+
+/**
+ * Adds one to an entry's count. Returns the count, or -ENOENT for a dead entry.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int64_t vswap_layer_duplicate(vswap_layer *layer, uint64_t entry);
+
+/**
+ * An entry's count; 0 when dead.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+uint64_t vswap_layer_count(vswap_layer *layer, uint64_t entry);
+
+/**
+ * Gives an entry the 4096 bytes at `page`. Returns 0 same-filled, 1 stored, or
+ * -ENOENT (dead entry), -ENOSPC (no room; the entry is as it was).
+ *
+ * # Safety
+ * `layer` is valid, `page` is readable.
+ */
+int vswap_layer_store(vswap_layer *layer, uint64_t entry, const void *page);
+
+/**
+ * Reads an entry's page. Returns 0, -ENOENT (no bytes), or -EIO.
+ *
+ * # Safety
+ * `layer` is valid, `page` has room for 4096 bytes.
+ */
+int vswap_layer_load(vswap_layer *layer, uint64_t entry, void *page);
+
+/**
+ * Where an entry's page is: 0 nowhere, 1 one word, 2 cached, 3 stored in RAM,
+ * 4 stored on a device, 5 poisoned; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_backing(vswap_layer *layer, uint64_t entry);
+
+/**
+ * Writes up to `segments` sealed segments to the device. Returns how many.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_writeback(vswap_layer *layer, size_t segments);
+
+/**
+ * Cleans once. Returns the segments emptied.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_clean(vswap_layer *layer);
+
+/**
+ * Checks the layer's laws: returns how many are violated, a line each in `report`.
+ *
+ * # Safety
+ * `layer` is valid, `report` has room for `len` bytes.
+ */
+int vswap_layer_check(vswap_layer *layer, char *report, size_t len);
+
+/**
+ * A block of `size` bytes at a multiple of `align` (at least a page), or NULL:
+ * no room, or the space was retired.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+void *vswap_malloc(vswap_space *space, size_t size, size_t align);
+
+/**
+ * A block of `count * size` zero bytes, or NULL.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+void *vswap_calloc(vswap_space *space, size_t count, size_t size);
+
+/**
+ * The block with another size, its bytes kept; NULL (and the old block as it was) without room.
+ *
+ * # Safety
+ * `space` is a handle, `block` is NULL or one of its blocks.
+ */
+void *vswap_realloc(vswap_space *space, void *block, size_t size);
+
+/**
+ * Frees a block; NULL is fine.
+ *
+ * # Safety
+ * `space` is a handle, `block` is NULL or one of its blocks.
+ */
+void vswap_free(vswap_space *space, void *block);
+
+/**
+ * Bytes from `block` to the end of the block it starts or lies in; 0 outside.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+size_t vswap_usable_size(vswap_space *space, const void *block);
+
+/**
+ * 1 if the address lies in the space's range.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int vswap_owns(vswap_space *space, const void *addr);
+
+/**
+ * Moves what it can of the range out of memory. Returns pages moved, or -errno.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int64_t vswap_evict(vswap_space *space, void *addr, size_t len);
+
+/**
+ * Brings the range in, as far as the budget allows. Returns pages, or -errno.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int64_t vswap_prefetch(vswap_space *space, void *addr, size_t len);
+
+/**
+ * Keeps the range in memory. Returns pages, or -errno (ENOMEM: over the budget).
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int64_t vswap_pin(vswap_space *space, void *addr, size_t len);
+
+/**
+ * Undoes one `vswap_pin` of the same range. Returns pages, or -errno.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int64_t vswap_unpin(vswap_space *space, void *addr, size_t len);
+
+/**
+ * Makes a context for the handler of `space`. Returns 0 or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle, `out` is writable.
+ */
+int vswap_np_context(vswap_space *space, size_t threshold, void **out);
+
+/**
+ * Frees a context that no array's handler refers to any more.
+ *
+ * # Safety
+ * `ctx` came from `vswap_np_context` and is used by nobody.
+ */
+void vswap_np_context_free(void *ctx);
+
+/**
+ * NumPy's malloc.
+ *
+ * # Safety
+ * As NumPy calls it, with a context of ours.
+ */
+void *vswap_np_malloc(void *ctx, size_t size);
+
+/**
+ * NumPy's calloc.
+ *
+ * # Safety
+ * As NumPy calls it, with a context of ours.
+ */
+void *vswap_np_calloc(void *ctx, size_t count, size_t size);
+
+/**
+ * NumPy's realloc: blocks cross the threshold both ways.
+ *
+ * # Safety
+ * As NumPy calls it, with a context of ours.
+ */
+void *vswap_np_realloc(void *ctx, void *block, size_t size);
+
+/**
+ * NumPy's free.
+ *
+ * # Safety
+ * As NumPy calls it, with a context of ours.
+ */
+void vswap_np_free(void *ctx, void *block, size_t _size);
+
+/**
+ * Reads one byte of each page of `order` (numbers relative to `base`); the
+ * latencies go to `latency_ns` unless that is NULL. Returns 0.
+ *
+ * # Safety
+ * Every page is mapped and readable; `order` and `latency_ns` hold `count` numbers.
+ */
+int vswap_touch_pages(void *base, const uint32_t *order, size_t count, uint32_t *latency_ns);
+
+/**
+ * As `vswap_touch_pages`, but writes the byte it read.
+ *
+ * # Safety
+ * As `vswap_touch_pages`, and writable.
+ */
+int vswap_write_pages(void *base, const uint32_t *order, size_t count, uint32_t *latency_ns);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* VSWAP_H */

@@ -1,0 +1,118 @@
+"""`vswap bench`: every contender once, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vswap.bench.data import PAGE_SIZE, write_pages
+from vswap.bench.machine import machine
+from vswap.bench.record import Record, results_of
+from vswap.bench.table import show
+from vswap.bench.worker import CONTENDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_MIB = 256
+QUICK_MIB, QUICK_REPEATS = 32, 2
+WORKER_SECONDS = 600
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 0 when every contender ran or was skipped for a reason, 1 when one failed."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    unknown = set(options.contenders) - set(CONTENDERS)
+    if unknown:
+        parser.error(f"no such contender: {', '.join(sorted(unknown))}")
+    if options.quick:
+        options.mib, options.repeats = QUICK_MIB, QUICK_REPEATS
+    pages = (options.mib << 20) // PAGE_SIZE
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda caught, _frame: sys.exit(128 + caught))
+    cpu = options.cpu if options.cpu is not None else max(os.sched_getaffinity(0))
+    described = machine()
+    with tempfile.TemporaryDirectory(prefix="vswap-bench-", dir=options.dir) as folder:
+        data = Path(folder) / "pages.bin"
+        write_pages(data, pages)
+        raw = {}
+        for name in options.contenders:
+            if not options.json:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+            raw[name] = _run_worker(name, pages, options.repeats, data, cpu)
+    record = Record(described, pages, options.repeats, cpu, results_of(raw))
+    if options.json:
+        json.dump(record.as_json(), sys.stdout, indent=1)
+        print()
+    else:
+        show(record)
+    return 1 if any(result.status == "failed" for result in record.results) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vswap bench",
+        description="vswap beside kernel zram swap and numpy.memmap: same data, same orders, "
+        "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down.",
+    )
+    parser.add_argument(
+        "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repeats of each measurement (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cpu", type=int, help="the CPU the measuring thread is pinned to (default: the last)"
+    )
+    parser.add_argument(
+        "--dir", default="/var/tmp", help="where data files go (default %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="the record as JSON instead of a table")
+    parser.add_argument("--quick", action="store_true", help="little data, few repeats: a look")
+    parser.add_argument(
+        "contenders",
+        nargs="*",
+        metavar="CONTENDER",
+        default=CONTENDERS,
+        help=f"some of: {', '.join(CONTENDERS)}",
+    )
+    return parser
+
+
+def _run_worker(name: str, pages: int, repeats: int, data: Path, cpu: int) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "vswap.bench.worker",
+        "--contender",
+        name,
+        "--pages",
+        str(pages),
+    ]
+    command += ["--repeats", str(repeats), "--data", str(data), "--cpu", str(cpu)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = worker.communicate(timeout=WORKER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"status": "failed", "reason": f"did not end in {WORKER_SECONDS} s"}
+    finally:
+        if worker.poll() is None:
+            worker.terminate()
+            worker.wait()
+    if worker.returncode != 0:
+        last = err.strip().splitlines()[-1] if err.strip() else "no message"
+        return {"status": "failed", "reason": f"ended with {worker.returncode}: {last}"}
+    said: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return said
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The command line.  Sub-commands are imported when they are named."""

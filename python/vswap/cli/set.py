@@ -1,0 +1,54 @@
+"""``vswap set``: change the RAM budget of a running program."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from vswap.errors import VswapError
+from vswap.monitor.discover import Program, program
+from vswap.monitor.memory import read_stats, write_ram
+from vswap.run.limits import memory_limit
+from vswap.sizes import check_floor, format_size, parse_budget
+
+_WAIT_SECONDS = 2.0
+"""The engine looks at its control every tick, many times in this."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the sub-command."""
+    parser = argparse.ArgumentParser(
+        prog="vswap set", description="Change a running vswap program.", allow_abbrev=False
+    )
+    parser.add_argument("--pid", type=int, help="which; may be left out where there is one")
+    parser.add_argument("--ram", metavar="SIZE|PERCENT", required=True, help="the new RAM budget")
+    given = parser.parse_args(list(words))
+    total = memory_limit().bytes if "%" in given.ram else 0
+    ram = check_floor(parse_budget(given.ram, total))
+    target = program(given.pid)
+    before = _budget(target)
+    if target.control_path is None:
+        raise VswapError(f"process {target.pid} cannot be changed: it offers no control")
+    write_ram(target.control_path, ram)
+    _wait_for(target, ram)
+    print(f"{target.pid}: ram {format_size(before)} -> {format_size(ram)}")
+    return 0
+
+
+def _budget(target: Program) -> int:
+    """Return the budget in force."""
+    return read_stats(target.stats_path).values["ram_budget_bytes"]
+
+
+def _wait_for(target: Program, ram: int) -> None:
+    """Return when the engine has taken the budget over; VswapError if it does not."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < until:
+        if _budget(target) == ram:
+            return
+        time.sleep(0.01)
+    raise VswapError(
+        f"process {target.pid} did not take the new budget within {_WAIT_SECONDS:.0f} s "
+        f"(is it stopped?); it will when it runs"
+    )

@@ -1,0 +1,1 @@
+"""What this kernel, container and machine allow vswap to do."""

@@ -1,0 +1,1 @@
+"""Look at running vswap programs from outside, without their help."""

@@ -1,0 +1,44 @@
+"""Minutes of the same: not part of `make test`, run with `pytest tests/stress`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.capability import delivery
+from support.program import Managed, run
+
+if TYPE_CHECKING:
+    from support.compile import Compiler
+
+MANAGED = {"VSWAP_TEST_MANAGED": "1"}
+SECONDS = "60"
+
+LONG = [
+    ("random_writers", SECONDS, "192"),
+    ("thread_churn", SECONDS),
+    ("fork_pages", "40"),
+    ("random_operations", SECONDS, "1"),
+    ("random_operations", SECONDS, "2"),
+]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("codec", ["lz4", "zstd:3"])
+@pytest.mark.parametrize("swap", ["auto", "none"])
+@pytest.mark.parametrize("faults", ["thread", "signal"])
+@pytest.mark.parametrize("program", LONG, ids=lambda program: "-".join(program))
+def test_nothing_is_lost_in_a_long_run(
+    compiled: Compiler,
+    tmp_path: Path,
+    program: tuple[str, ...],
+    faults: str,
+    swap: str,
+    codec: str,
+) -> None:
+    delivery(faults)
+    how = Managed(48, swap=swap, faults=faults, codec=codec)
+    done = run([compiled(program[0]), *program[1:]], how, env=MANAGED, timeout=1000, cwd=tmp_path)
+    done.succeeded().within(48)
