@@ -101,11 +101,13 @@ def test_the_command_starts_with_default_signals_and_without_our_descriptors(
 ) -> None:
     # A shell is asked: Python would ignore SIGPIPE by itself.
     shell = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | tr '\\n' ' '"
+    # Signals 32 and 33 are the C library's own: no program can set them, some runners ignore them.
+    of_the_c_library = 0b11 << 31
     for options in ((), ("--report",)):
         done = child.cli("run", *options, "--ram", "64M", "sh", "-c", shell)
         masks, ignored, descriptors = done.stdout.splitlines()
         assert int(masks.split()[1], 16) == 0
-        assert int(ignored.split()[1], 16) == 0
+        assert int(ignored.split()[1], 16) & ~of_the_c_library == 0
         low = [int(word) for word in descriptors.split() if int(word) < 100]
         assert low == [0, 1, 2, 3]
 

@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn place() -> impl Strategy<Value = Location> {
-        (any::<u32>(), 0u16..(1 << 14)).prop_map(|(segment, granule)| Location { segment, granule })
+        (0u32..1 << 30, any::<u16>()).prop_map(|(segment, granule)| Location { segment, granule })
     }
 
     fn any_step() -> impl Strategy<Value = Step> {

@@ -53,8 +53,9 @@ pub use store::{Store, StoreOptions};
 
 /// Bytes of a segment: the unit of places on devices and of RAM given to the log.
 pub const SEGMENT_BYTES: usize = 256 * 1024;
-/// Objects start at multiples of this.
-pub const GRANULE_BYTES: usize = 16;
+/// Objects start at multiples of this: the smallest for which a granule number has 16 bits, since padding
+/// is paid by every page (2 bytes on average; 16-byte granules would cost 8).
+pub const GRANULE_BYTES: usize = 4;
 /// Granules in a segment.
 pub const SEGMENT_GRANULES: u32 = (SEGMENT_BYTES / GRANULE_BYTES) as u32;
 /// Bits of an owner word.

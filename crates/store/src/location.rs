@@ -3,23 +3,25 @@
 use crate::object;
 use crate::{GRANULE_BYTES, SEGMENT_BYTES};
 
+/// Bits of a segment number: 2^30 segments are 256 TiB.
+pub(crate) const SEGMENT_BITS: u32 = 30;
 /// Bits of a granule number: granules in a segment.
 const GRANULE_BITS: u32 = (SEGMENT_BYTES / GRANULE_BYTES).trailing_zeros();
 /// Bits of a stored length: 0 to 4096.
 const LENGTH_BITS: u32 = 13;
 
-/// Segment and 16-byte granule of an object's header.
+/// Segment and granule of an object's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     /// The segment's number in the segment table.
     pub segment: u32,
-    /// The header's offset in the segment, in granules of 16 bytes.
+    /// The header's offset in the segment, in granules of [`GRANULE_BYTES`].
     pub granule: u16,
 }
 
 impl Location {
     /// Bits used by [`Location::to_bits`].
-    pub const BITS: u32 = 32 + GRANULE_BITS;
+    pub const BITS: u32 = SEGMENT_BITS + GRANULE_BITS;
 
     /// Packs into the low [`Location::BITS`] bits.
     #[must_use]
@@ -31,7 +33,7 @@ impl Location {
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self {
-            segment: (bits >> GRANULE_BITS) as u32,
+            segment: (bits >> GRANULE_BITS & ((1 << SEGMENT_BITS) - 1)) as u32,
             granule: (bits & ((1 << GRANULE_BITS) - 1)) as u16,
         }
     }
@@ -86,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stored_object_survives_packing(segment: u32, granule in 0u16..16384, stored_bytes in 1u16..=4096) {
+        fn a_stored_object_survives_packing(segment in 0u32..1 << SEGMENT_BITS, granule: u16, stored_bytes in 1u16..=4096) {
             let stored = Stored { location: Location { segment, granule }, stored_bytes };
             prop_assert_eq!(Stored::from_bits(stored.to_bits()), stored);
             prop_assert_eq!(Location::from_bits(stored.location.to_bits()), stored.location);

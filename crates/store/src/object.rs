@@ -3,7 +3,7 @@
 //! ```text
 //!  byte 0                          8          12
 //!  +-------------------------------+----------+----------------------+
-//!  | owner:41 len:13 codec:4 fl:6  | crc32c   | len stored bytes ... | padding to 16
+//!  | owner:41 len:13 codec:4 fl:6  | crc32c   | len stored bytes ... | padding to 4
 //!  +-------------------------------+----------+----------------------+
 //! ```
 //! Both words are little endian. The checksum is the crc32c of the stored
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_object_takes_257_granules() {
-        assert_eq!(granules_of(MAX_STORED), 257);
-        assert_eq!(granules_of(4), 1);
-        assert_eq!(granules_of(5), 2);
+    fn the_longest_object_takes_1027_granules() {
+        assert_eq!(granules_of(MAX_STORED), 1027);
+        assert_eq!(granules_of(4), 4);
+        assert_eq!(granules_of(5), 5);
         assert_eq!(MAX_OBJECT, 4108);
     }
 

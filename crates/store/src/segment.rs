@@ -2,7 +2,7 @@
 //!
 //! Rules that keep it right:
 //! 1. A word changes only under the table's lock; it is read without.
-//! 2. `refs` counts live granules (low half) and holds (high half). Whoever
+//! 2. `refs` counts live granules (the low 17 bits) and holds (the rest). Whoever
 //!    brings it to zero gives the segment back, exactly once.
 //! 3. The log holds an open segment; writeback and cleaning hold the segment
 //!    they work on. A hold is taken only on a segment that still has a
@@ -18,11 +18,14 @@ use vswap_platform::lazy::LazySlice;
 use vswap_platform::sync::RankedMutex;
 use vswap_units::rank;
 
+use crate::SEGMENT_GRANULES;
+use crate::location::SEGMENT_BITS;
 use crate::word::{AtomicWord, State};
 
 /// Rank of the table's lock: inside a lane's, outside the RAM slots'.
 pub(crate) const TABLE: u8 = rank::SEGMENT + 1;
-const HOLD: u32 = 1 << 16;
+const HOLD: u32 = 1 << 17;
+const _: () = assert!(SEGMENT_GRANULES < HOLD);
 const GRANULES: u32 = HOLD - 1;
 
 /// One row of the table: 32 bytes per 256 KiB.
@@ -154,7 +157,7 @@ pub(crate) type Locked<'a> = vswap_platform::sync::Guard<'a, Lists, TABLE>;
 
 impl Table {
     pub(crate) fn new(max_segments: u32) -> Result<Self, Errno> {
-        let most = max_segments as usize;
+        let most = max_segments.min(1 << SEGMENT_BITS) as usize;
         Ok(Self {
             rows: LazySlice::reserve(most, most.min(1024))?,
             lists: RankedMutex::new(Lists::default()),

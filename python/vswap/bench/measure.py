@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MADV_POPULATE_WRITE = 23
 WARM_UP = 2
 """How many times the data, beside what the first touches take."""
+WARM_UP_PIECE = 64 << 20
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -44,10 +45,11 @@ class WrongBytesError(Exception):
 
 def warm_up(pages: int, repeats: int) -> None:
     """Touch more memory than the bench will use: a VM's first use of a page is the host's cost."""
-    with mmap.mmap(
-        -1, (WARM_UP + repeats) * pages * PAGE_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    ) as mapping:
-        mapping.madvise(MADV_POPULATE_WRITE)
+    size = (WARM_UP + repeats) * pages * PAGE_SIZE
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as mapping:
+        # In pieces: no signal but SIGKILL gets through to a process inside the call.
+        for start in range(0, size, WARM_UP_PIECE):
+            mapping.madvise(MADV_POPULATE_WRITE, start, min(WARM_UP_PIECE, size - start))
 
 
 def measure(contender: Contender, pages: int, data: Path, repeats: int) -> Outcome:

@@ -94,7 +94,7 @@ fn a_full_store_says_so_and_keeps_what_it_has() {
 fn raw_pages_fill_segments_to_the_last_granules() {
     let (store, owners, mut ws) = (ram_only(16), Directory::new(630), workspace());
     for owner in 0..630 {
-        // 63 raw pages of 257 granules fit a segment of 16384.
+        // 63 raw pages of 1027 granules fit a segment of 65536.
         owners.store(&store, owner, owner * 8, &mut ws).unwrap();
     }
     assert_eq!(store.usage().ram_segments, 10);
@@ -168,7 +168,7 @@ fn reading_from_a_device_asks_for_the_covering_blocks_only() {
     write_all_back(&store);
     for owner in 0..100 {
         let at = owners.at(owner);
-        let start = usize::from(at.location.granule) * 16;
+        let start = usize::from(at.location.granule) * crate::GRANULE_BYTES;
         let end = start + 12 + usize::from(at.stored_bytes);
         let blocks = end.div_ceil(PAGE_SIZE) - start / PAGE_SIZE;
         let before = store.counters().device_read_bytes.get();
