@@ -1,5 +1,6 @@
 //! What the store's cleaner asks of this floor: to let an object move.
 
+use crate::descriptor::Word;
 use crate::entry::EntryId;
 use crate::layer::SwapLayer;
 use crate::transition::Step;
@@ -20,19 +21,23 @@ impl Owners for SwapLayer {
             return false;
         };
         for _ in 0..TRIES {
+            let word = self.table.load(entry);
+            if !word.is_pinned() && !is_at(word, from) {
+                // Dead, or about to be given this object: then it stays where it is.
+                return false;
+            }
             let Some(mut pin) = self.try_pin(entry) else {
                 core::hint::spin_loop();
                 continue;
             };
-            if pin
-                .word
-                .object()
-                .is_none_or(|object| object.location != from)
-            {
-                return false;
-            }
-            return place().is_some_and(|to| pin.apply(Step::Relocate(to)));
+            return is_at(pin.word, from)
+                && place().is_some_and(|to| pin.apply(Step::Relocate(to)));
         }
         false
     }
+}
+
+fn is_at(word: Word, location: Location) -> bool {
+    word.object()
+        .is_some_and(|object| object.location == location)
 }
