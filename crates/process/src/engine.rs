@@ -26,6 +26,7 @@ use crate::delivery::Delivery;
 use crate::devices;
 use crate::error::StartError;
 use crate::frames::Frames;
+use crate::handlers::Handlers;
 use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
 use crate::service::{Desk, Threads};
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(crate) world: World,
     pub(crate) desk: Desk,
     pub(crate) threads: Threads,
+    pub(crate) handlers: Handlers,
     pub(crate) handles: RankedMutex<Vec<Thread>, 7>,
     pub(crate) streams: Streams,
     pub(crate) zeros: AnonMap,
@@ -116,6 +118,7 @@ impl Engine {
             world: World::default(),
             desk: Desk::default(),
             threads: Threads::default(),
+            handlers: Handlers::default(),
             handles: RankedMutex::new(Vec::with_capacity(64)),
             streams: Streams::default(),
             zeros: zero_block().map_err(StartError::Memory)?,

@@ -230,6 +230,7 @@ impl Engine {
                 None => {
                     pauses += 1;
                     let seen = self.room_event.seen();
+                    self.handlers.call();
                     self.reclaim_event.signal();
                     self.room_event.wait_past(seen, ROOM_PAUSE_NS);
                 }

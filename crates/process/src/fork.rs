@@ -63,6 +63,7 @@ pub fn child() {
         engine.layer.fork_child();
         engine.workers.reset_in_child();
         engine.handles.reset_in_child();
+        engine.handlers.reset_in_child();
         engine.reclaim_event.after_fork_in_child();
         engine.write_event.after_fork_in_child();
         engine.world.open();

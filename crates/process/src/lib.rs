@@ -2,7 +2,7 @@
 //!
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
 //! block, write a run out) → `mover` and `frames` (the staging area). Its way
-//! back: `service` (threads) or `signal` → `fault` (the one door) → `swap_in`.
+//! back: `handlers` (threads) or `signal` → `fault` (the one door) → `swap_in`.
 //! What the program does with its memory: `allocate` and `ranges`. When any of
 //! it is on at all: `arm`. Around a fork: `fork`.
 
@@ -19,6 +19,7 @@ mod evict;
 pub mod fault;
 pub mod fork;
 mod frames;
+mod handlers;
 mod mover;
 mod page_state;
 mod publish;

@@ -3,7 +3,7 @@
 //! | thread | job |
 //! |---|---|
 //! | `vswap-reclaim` | owns the private descriptor table; samples, reclaims, answers requests, publishes counters |
-//! | `vswap-fault/N` | thread delivery: one per CPU, pinned, serves faults |
+//! | `vswap-fault/N` | thread delivery: one per CPU, pinned, serves faults (`handlers`) |
 //! | `vswap-write` | writes segments to devices, cleans the log |
 //!
 //! The reclaim thread leaves the program's descriptor table first
@@ -16,14 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vswap_platform::errno::Errno;
-use vswap_platform::log;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
 
 use crate::delivery::Delivery;
 use crate::engine::Engine;
 use crate::error::StartError;
-use crate::fault::Outcome;
+use crate::handlers::fault_main;
 use crate::publish::Publisher;
 
 /// Asked by program threads that may hold the run allocator's lock.
@@ -151,6 +150,7 @@ impl Engine {
     /// Ends the threads; nothing of the range may be in use any more.
     pub fn shut_down(self: &Arc<Self>) {
         self.ask(Request::Stop);
+        self.handlers.call();
         let handles = std::mem::take(&mut *self.handles.lock());
         for handle in handles {
             let _ = handle.join();
@@ -295,28 +295,6 @@ fn reclaim_loop(engine: &Arc<Engine>, publisher: &Publisher) {
             TICK_IDLE_NS
         };
         engine.reclaim_event.wait_past(seen, pause);
-    }
-}
-
-fn fault_main(engine: Arc<Engine>) {
-    let index = engine.next_handler();
-    let uffd = engine.uffd.lock().clone();
-    if let (Some(uffd), Some(mut worker)) = (uffd, engine.workers.take(index)) {
-        while !engine.is_stopping() {
-            match uffd.wait_fault(100) {
-                Ok(Some(fault)) => {
-                    engine.wait_until_armed();
-                    if engine.resolve(&mut worker, fault.addr, fault.wp) == Outcome::NotOurs {
-                        let _ = uffd.wake(fault.addr & !0xfff, 4096);
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    log::say(&["the fault handler lost its userfaultfd: ", error.name()]);
-                    vswap_platform::signal::die();
-                }
-            }
-        }
     }
 }
 

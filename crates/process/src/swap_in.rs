@@ -140,7 +140,12 @@ impl Engine {
             Some(Rests::Ram) => true,
             Some(Rests::Frame) | None => false,
         });
-        let near = if with_io { 0xffff } else { near };
+        let near = if with_io {
+            self.handlers.call();
+            0xffff
+        } else {
+            near
+        };
         chosen & near | 1 << slot
     }
 
