@@ -58,10 +58,10 @@ impl Store {
         Bytes(usage.ram_live.0 + usage.device_live.0)
     }
 
-    /// Memory of the segment table that was touched.
+    /// Memory of the tables of segments and groups that was touched.
     #[must_use]
     pub fn table_bytes(&self) -> Bytes {
-        Bytes(self.table.touched_bytes() as u64)
+        Bytes((self.table.touched_bytes() + self.groups.touched_bytes()) as u64)
     }
 
     /// The counters.
@@ -100,7 +100,7 @@ impl Store {
     /// Does any device take writes?
     #[must_use]
     pub fn can_write_back(&self) -> bool {
-        self.devices.any_open()
+        self.devices.any_open_but(0)
     }
 
     /// RAM that holds segments read ahead from devices.

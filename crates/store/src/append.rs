@@ -10,6 +10,7 @@ use vswap_units::{PAGE_SIZE, rank};
 
 use crate::codec::Workspace;
 use crate::error::StoreError;
+use crate::groups::{GroupId, Resource};
 use crate::location::{Location, Stored};
 use crate::object::{MAX_OBJECT, MAX_STORED};
 use crate::store::{CLEANER_SPARE, LANES, Store};
@@ -34,8 +35,12 @@ impl Open {
     }
 }
 
-/// A place to append, on cache lines of its own.
+/// A lane of many workers' own, on cache lines of its own.
+#[derive(Default)]
 #[repr(align(128))]
+pub(crate) struct WorkerLane(pub(crate) Lane);
+
+/// A place to append.
 pub(crate) struct Lane(RankedMutex<Option<Open>, { rank::SEGMENT }>);
 
 type LaneGuard<'a> = Guard<'a, Option<Open>, { rank::SEGMENT }>;
@@ -61,13 +66,29 @@ impl Lane {
 }
 
 impl Store {
-    /// Compresses a page and appends it for `owner` (41 bits). **Context**: no
-    /// lock of rank SEGMENT or above; signal-safe; allocates nothing.
+    /// [`Store::append_for`] the root group.
     ///
     /// # Errors
-    /// `NoRoom`: no RAM segment is free. The page is the caller's to keep.
+    /// As there.
     pub fn append(
         &self,
+        owner: u64,
+        page: &[u8],
+        ws: &mut Workspace,
+    ) -> Result<Stored, StoreError> {
+        self.append_for(GroupId::ROOT, owner, page, ws)
+    }
+
+    /// Compresses a page and appends it for `owner` (41 bits), at the cost of
+    /// `group`. **Context**: no lock of rank SEGMENT or above; signal-safe;
+    /// allocates nothing.
+    ///
+    /// # Errors
+    /// `NoRoom`: no RAM segment is free, or none is allowed to the group. The
+    /// page is the caller's to keep.
+    pub fn append_for(
+        &self,
+        group: GroupId,
         owner: u64,
         page: &[u8],
         ws: &mut Workspace,
@@ -75,15 +96,15 @@ impl Store {
         if page.len() != PAGE_SIZE {
             return Err(StoreError::Io(vswap_platform::errno::Errno::EINVAL));
         }
-        let mut open = self.lane(ws.lane()).lock();
+        let mut open = self.lane(ws.lane(), group).lock();
         if let Some(at) = *open
             && at.room() < MAX_OBJECT
         {
-            return self.append_aside(&mut open, owner, page, ws);
+            return self.append_aside(&mut open, group, owner, page, ws);
         }
         let at = match &mut *open {
             Some(at) => at,
-            none => none.insert(self.open_segment(0)?),
+            none => none.insert(self.open_segment(group, 0)?),
         };
         let tail = self
             .ram
@@ -98,18 +119,21 @@ impl Store {
     fn append_aside(
         &self,
         open: &mut Option<Open>,
+        group: GroupId,
         owner: u64,
         page: &[u8],
         ws: &mut Workspace,
     ) -> Result<Stored, StoreError> {
         let (object, stored_bytes) = ws.pack_aside(owner, page).ok_or(StoreError::NoRoom)?;
-        self.put(open, object, stored_bytes, 0)
+        self.put(open, group, object, stored_bytes, 0)
     }
 
-    /// Appends an object that is already made; `beyond` the RAM limit if need be.
+    /// Appends an object that is already made to a lane of the group; `beyond`
+    /// the RAM limit if need be.
     pub(crate) fn put(
         &self,
         open: &mut Option<Open>,
+        group: GroupId,
         object: &[u8],
         stored_bytes: u16,
         beyond: u32,
@@ -117,7 +141,7 @@ impl Store {
         let fits = open.as_ref().is_some_and(|at| at.room() >= object.len());
         if !fits {
             // The new one first: without room the old one stays open as it is.
-            let next = self.open_segment(beyond)?;
+            let next = self.open_segment(group, beyond)?;
             if let Some(full) = open.replace(next) {
                 self.seal(full);
             }
@@ -149,19 +173,27 @@ impl Store {
         Some(stored)
     }
 
-    fn open_segment(&self, beyond: u32) -> Result<Open, StoreError> {
-        let slot = self.ram.take(beyond).ok_or(StoreError::NoRoom)?;
-        match self.table.open(slot) {
-            Some(segment) => Ok(Open {
+    fn open_segment(&self, group: GroupId, beyond: u32) -> Result<Open, StoreError> {
+        // Limits of groups are passed by one segment at most.
+        if !self.groups.charge(group, Resource::Ram, beyond.min(1)) {
+            self.groups.note_fail(group);
+            return Err(StoreError::NoRoom);
+        }
+        let opened = self.ram.take(beyond).and_then(|slot| {
+            let segment = self.table.open(slot, group);
+            if segment.is_none() {
+                self.ram.put(slot);
+            }
+            segment.map(|segment| Open {
                 segment,
                 slot,
                 tail: 0,
-            }),
-            None => {
-                self.ram.put(slot);
-                Err(StoreError::NoRoom)
-            }
+            })
+        });
+        if opened.is_none() {
+            self.groups.uncharge(group, Resource::Ram);
         }
+        opened.ok_or(StoreError::NoRoom)
     }
 
     fn seal(&self, open: Open) {
@@ -185,10 +217,19 @@ impl Store {
         }
     }
 
-    /// Seals the open segment with the most in it.
+    /// Seals the open segment with the most in it, of all groups.
     pub(crate) fn seal_fullest(&self) {
+        self.seal_fullest_of(self.every_lane());
+    }
+
+    /// Seals the open segment with the most in it of one group.
+    pub(crate) fn seal_group(&self, group: GroupId) {
+        self.seal_fullest_of(self.lanes_of(group));
+    }
+
+    fn seal_fullest_of<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
         let fill = |lane: &&Lane| lane.lock().map_or(0, |open| open.tail);
-        if let Some(lane) = self.every_lane().max_by_key(fill) {
+        if let Some(lane) = lanes.max_by_key(fill) {
             let mut open = lane.lock();
             if let Some(full) = open.take() {
                 self.seal(full);
@@ -196,22 +237,44 @@ impl Store {
         }
     }
 
-    /// The lane of a worker.
+    /// Where a worker appends for a group. The root has several lanes; another
+    /// group has one, since fewer threads work for it and each open segment
+    /// counts under its limit.
     #[inline]
-    fn lane(&self, worker: usize) -> &Lane {
+    fn lane(&self, worker: usize, group: GroupId) -> &Lane {
+        if let Some(lane) = self.group_lane(group) {
+            return lane;
+        }
         let lane = worker % self.worker_lanes % LANES;
         // The fallback is never taken: the modulus is the array's length.
-        self.lanes.get(lane).unwrap_or(&self.cleaner)
+        self.lanes.get(lane).map_or(&self.cleaner, |lane| &lane.0)
+    }
+
+    fn group_lane(&self, group: GroupId) -> Option<&Lane> {
+        self.group_lanes.get(group.index().checked_sub(1)?)
+    }
+
+    fn lanes_of(&self, group: GroupId) -> impl Iterator<Item = &Lane> {
+        let root = self.lanes.iter().map(|lane| &lane.0);
+        let root = root.chain(core::iter::once(&self.cleaner));
+        let own = self.group_lane(group);
+        own.into_iter().chain(root.filter(move |_| own.is_none()))
     }
 
     pub(crate) fn every_lane(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter().chain(core::iter::once(&self.cleaner))
+        self.lanes_of(GroupId::ROOT).chain(&self.group_lanes)
     }
 
     /// Appends for the cleaner, beyond the RAM limit if need be.
-    pub(crate) fn put_for_cleaner(&self, object: &[u8], stored_bytes: u16) -> Option<Stored> {
-        let mut open = self.cleaner.lock();
-        self.put(&mut open, object, stored_bytes, CLEANER_SPARE)
+    pub(crate) fn put_for_cleaner(
+        &self,
+        group: GroupId,
+        object: &[u8],
+        stored_bytes: u16,
+    ) -> Option<Stored> {
+        let lane = self.group_lane(group).unwrap_or(&self.cleaner);
+        let mut open = lane.lock();
+        self.put(&mut open, group, object, stored_bytes, CLEANER_SPARE)
             .ok()
     }
 }

@@ -6,11 +6,14 @@
 //! 3. RAM slots: in use + hot + cold = ever used, and each is used once.
 //! 4. Places held on devices = segments on devices, each held by this process.
 //! 5. Sealed segments are in the age list and nothing else is.
-//! 6. Numbers: free + in some state = ever used.
+//! 6. Charges: each group's own are the segments it pays for, and its total is
+//!    its own and its children's; all together are all segments there are.
+//! 7. Numbers: free + in some state = ever used.
 
 use vswap_units::PAGE_SIZE;
 
 use crate::codec::Workspace;
+use crate::groups::{GroupId, Resource};
 use crate::location::Stored;
 use crate::segment::Segment;
 use crate::store::Store;
@@ -75,6 +78,7 @@ impl Store {
         self.check_segments(&sums, &mut report);
         self.check_lists(&mut report);
         self.check_slots(&mut report);
+        self.check_charges(&mut report);
         report
     }
 
@@ -122,20 +126,16 @@ impl Store {
                 .get(number)
                 .is_some_and(|row| row.word.load().state() == state)
         };
-        let listed = self
-            .table
-            .members(&lists.sealed)
-            .filter(|&n| in_state(n, State::Sealed))
-            .count();
-        report.law(
-            listed == sealed && lists.sealed.len() as usize == sealed,
-            || {
-                format!(
-                    "{sealed} sealed segments, {listed} of them in an age list of {}",
-                    lists.sealed.len()
-                )
-            },
-        );
+        let group_of = |number| self.table.get(number).map(Segment::group);
+        let (mut listed, mut lawful) = (0, 0);
+        for (group, number) in self.table.every_sealed(&lists) {
+            listed += 1;
+            let right = in_state(number, State::Sealed) && group_of(number) == Some(group);
+            lawful += usize::from(right);
+        }
+        report.law(listed == sealed && lawful == sealed, || {
+            format!("{sealed} sealed segments, {lawful} of them in age lists of {listed}")
+        });
         let buried = self
             .table
             .members(&lists.dead)
@@ -150,6 +150,34 @@ impl Store {
         let listed_free = self.table.count_free(&lists) as usize;
         report.law(listed_free == free, || {
             format!("{free} free numbers, {listed_free} in their list")
+        });
+    }
+
+    fn check_charges(&self, report: &mut Report) {
+        let groups = || core::iter::once(GroupId::ROOT).chain(self.groups.all());
+        for group in groups() {
+            let held = self.groups.usage(group);
+            let found = [Resource::Ram, Resource::Device].map(|what| self.count_own(group, what));
+            report.law([held.own_ram, held.own_device] == found, || {
+                format!("{group:?} has {found:?} segments in RAM and on devices, {held:?} charged")
+            });
+            let (mut ram, mut device) = (held.own_ram, held.own_device);
+            for child in groups().filter(|&child| self.groups.parent(child) == Some(group)) {
+                let below = self.groups.usage(child);
+                (ram, device) = (ram + below.ram, device + below.device);
+            }
+            report.law((held.ram, held.device) == (ram, device), || {
+                format!(
+                    "{group:?} with its children has {ram} and {device} segments, {held:?} charged"
+                )
+            });
+        }
+        let (whole, all) = (self.usage(), self.groups.usage(GroupId::ROOT));
+        report.law(whole.ram_segments == all.ram, || {
+            format!(
+                "{} segments in RAM, {} charged to groups",
+                whole.ram_segments, all.ram
+            )
         });
     }
 

@@ -23,6 +23,11 @@
 //! bytes are copied per byte freed, and the target stops it at 85 %: compaction
 //! cannot run in circles, because every copy fills a new segment completely.
 //!
+//! **Groups** are kept apart: a copy is paid for by whoever paid for the original.
+//! All of them are cleaned as one, since RAM and devices are one; but a group
+//! that stands at a limit is judged by its own segments too, or it would be
+//! refused room while its holes disappear among the full segments of others.
+//!
 //! An object that its owner does not let go, or that does not read back right,
 //! stays where it is, and so does its segment.
 
@@ -31,6 +36,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::codec::{IO_BYTES, Workspace};
+use crate::groups::{GroupId, GroupSet, Resource};
 use crate::location::{Location, Stored};
 use crate::object::{HEADER_BYTES, Object};
 use crate::segment::Segment;
@@ -94,6 +100,20 @@ impl Shelf {
         }
     }
 
+    const fn resource(self) -> Resource {
+        match self {
+            Self::Ram => Resource::Ram,
+            Self::Device => Resource::Device,
+        }
+    }
+
+    const fn target_percent(self) -> u64 {
+        match self {
+            Self::Ram => TARGET_PERCENT,
+            Self::Device => DEVICE_TARGET_PERCENT,
+        }
+    }
+
     /// Live part above which emptying one does not pay.
     const fn worth_below(self) -> u32 {
         match self {
@@ -110,13 +130,12 @@ impl Store {
     pub fn clean(&self, owners: &dyn Owners, ws: &mut Workspace) -> Cleaned {
         self.give_back_places(usize::MAX);
         let mut cleaned = Cleaned::default();
-        for (shelf, target) in [
-            (Shelf::Ram, TARGET_PERCENT),
-            (Shelf::Device, DEVICE_TARGET_PERCENT),
-        ] {
-            for _ in 0..VICTIMS {
-                if !self.clean_one(shelf, target, owners, ws, &mut cleaned) {
-                    break;
+        for shelf in [Shelf::Ram, Shelf::Device] {
+            self.clean_shelf(shelf, &GroupSet::ALL, owners, ws, &mut cleaned);
+            for group in self.groups.all() {
+                if self.groups.limiting(group, shelf.resource()) == Some(group) {
+                    let within = self.groups.subtree(group);
+                    self.clean_shelf(shelf, &within, owners, ws, &mut cleaned);
                 }
             }
         }
@@ -125,16 +144,31 @@ impl Store {
         cleaned
     }
 
+    fn clean_shelf(
+        &self,
+        shelf: Shelf,
+        within: &GroupSet,
+        owners: &dyn Owners,
+        ws: &mut Workspace,
+        cleaned: &mut Cleaned,
+    ) {
+        for _ in 0..VICTIMS {
+            if !self.clean_one(shelf, within, owners, ws, cleaned) {
+                break;
+            }
+        }
+    }
+
     /// Empties the emptiest. True if its segment is free now.
     fn clean_one(
         &self,
         shelf: Shelf,
-        target: u64,
+        within: &GroupSet,
         owners: &dyn Owners,
         ws: &mut Workspace,
         cleaned: &mut Cleaned,
     ) -> bool {
-        let Some((segment, row)) = self.claim_emptiest(shelf, target) else {
+        let Some((segment, row)) = self.claim_emptiest(shelf, within) else {
             return false;
         };
         match shelf {
@@ -146,13 +180,13 @@ impl Store {
         emptied
     }
 
-    /// The emptiest segment, held and marked, if cleaning pays at all.
-    fn claim_emptiest(&self, shelf: Shelf, target: u64) -> Option<(u32, &Segment)> {
+    /// The emptiest segment of these groups, held and marked, if cleaning pays at all.
+    fn claim_emptiest(&self, shelf: Shelf, within: &GroupSet) -> Option<(u32, &Segment)> {
         let last_failed = self.last_failed.load(Ordering::Relaxed);
         let (mut live, mut whole) = (0_u64, 0_u64);
         let mut best: Option<(u32, u32)> = None;
         for (number, row) in self.table.walk() {
-            if row.word.load().state() != shelf.idle() {
+            if row.word.load().state() != shelf.idle() || !within.contains(row.group()) {
                 continue;
             }
             let here = row.live();
@@ -163,7 +197,7 @@ impl Store {
                 best = Some((here, number));
             }
         }
-        let (_, number) = best.filter(|_| live * 100 < whole * target)?;
+        let (_, number) = best.filter(|_| live * 100 < whole * shelf.target_percent())?;
         self.claim(number, shelf)
     }
 
@@ -175,7 +209,7 @@ impl Store {
             return None;
         }
         if shelf == Shelf::Ram {
-            self.table.unlink(&mut lists.sealed, number);
+            self.table.take_from_ages(&mut lists, number);
         }
         row.word.store(word.in_state(shelf.busy()));
         Some((number, row))
@@ -186,7 +220,7 @@ impl Store {
         let mut lists = self.table.lock();
         row.word.store(row.word.load().in_state(shelf.idle()));
         if shelf == Shelf::Ram {
-            self.table.push_back(&mut lists.sealed, segment);
+            self.table.make_youngest(&mut lists, segment);
         }
         drop(lists);
         let emptied = row.drop_hold();
@@ -278,9 +312,11 @@ impl Store {
 
     fn move_object(&self, owner: u64, from: Stored, object: &[u8], owners: &dyn Owners) -> bool {
         let mut copy: Option<Stored> = None;
+        let payer = self.table.get(from.location.segment).map(Segment::group);
+        let payer = payer.unwrap_or(GroupId::ROOT);
         let moved = owners.relocate(owner, from.location, &mut || {
             if copy.is_none() {
-                copy = self.put_for_cleaner(object, from.stored_bytes);
+                copy = self.put_for_cleaner(payer, object, from.stored_bytes);
             }
             copy.map(|stored| stored.location)
         });

@@ -12,6 +12,7 @@
 //! * readers' counts are zero.
 
 use crate::append::Lane;
+use crate::groups::{GroupId, Resource};
 use crate::segment::Segment;
 use crate::store::Store;
 use crate::word::{Place, Rest, State};
@@ -55,6 +56,8 @@ impl Store {
             }
         });
         self.counters.device_segments.set(self.count_on_devices());
+        self.groups
+            .recount(|group, what| self.count_own(group, what));
     }
 
     fn unlock_after_fork(&self) {
@@ -71,7 +74,7 @@ impl Store {
             match state {
                 State::Writing | State::Cleaning => {
                     row.word.store(row.word.load().in_state(State::Sealed));
-                    self.table.push_front(&mut lists.sealed, number);
+                    self.table.make_oldest(&mut lists, number);
                 }
                 State::StoredCleaning => row.word.store(row.word.load().in_state(State::Stored)),
                 State::Dead => {
@@ -92,6 +95,17 @@ impl Store {
         if matches!(state, State::Sealed | State::Stored) && row.live() == 0 {
             self.release(number);
         }
+    }
+
+    /// The segments a group pays for, from a walk over the table.
+    pub(crate) fn count_own(&self, group: GroupId, what: Resource) -> u32 {
+        let rests = |row: &Segment| match row.word.load().rest() {
+            Rest::Nowhere => false,
+            Rest::Ram(_) => what == Resource::Ram,
+            Rest::Device(_) => what == Resource::Device,
+        };
+        let mine = |&(_, row): &(u32, &Segment)| row.group() == group && rests(row);
+        u32::try_from(self.table.walk().filter(mine).count()).unwrap_or(u32::MAX)
     }
 
     fn count_on_devices(&self) -> u64 {
@@ -121,8 +135,9 @@ impl Store {
     pub(crate) fn leave_half_done_for_tests(&self) {
         let mut lists = self.table.lock();
         for state in [State::Writing, State::Cleaning] {
-            let number = crate::segment::Table::front(&lists.sealed).unwrap();
-            self.table.unlink(&mut lists.sealed, number);
+            let everyone = self.groups.subtree(crate::GroupId::ROOT);
+            let number = self.table.oldest(&lists, &everyone).unwrap();
+            self.table.take_from_ages(&mut lists, number);
             let row = self.table.get(number).unwrap();
             assert!(row.try_hold());
             row.word.store(row.word.load().in_state(state));

@@ -8,6 +8,7 @@
 use vswap_units::Bytes;
 
 use crate::SEGMENT_BYTES;
+use crate::groups::Resource;
 use crate::location::Stored;
 use crate::segment::Table;
 use crate::store::Store;
@@ -43,8 +44,9 @@ impl Store {
             Rest::Nowhere => {}
             Rest::Ram(slot) => {
                 if word.state() == State::Sealed {
-                    self.table.unlink(&mut lists.sealed, segment);
+                    self.table.take_from_ages(&mut lists, segment);
                 }
+                self.groups.uncharge(row.group(), Resource::Ram);
                 self.table.free(&mut lists, segment);
                 drop(lists);
                 self.ram.put(slot);
@@ -73,7 +75,9 @@ impl Store {
         let mut lists = self.table.lock();
         let segment = Table::front(&lists.dead)?;
         self.table.unlink(&mut lists.dead, segment);
-        let rest = self.table.get(segment)?.word.load().rest();
+        let row = self.table.get(segment)?;
+        let rest = row.word.load().rest();
+        self.groups.uncharge(row.group(), Resource::Device);
         self.table.free(&mut lists, segment);
         match rest {
             Rest::Device(place) => Some(place),

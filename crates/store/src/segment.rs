@@ -7,10 +7,12 @@
 //! 3. The log holds an open segment; writeback and cleaning hold the segment
 //!    they work on. A hold is taken only on a segment that still has a
 //!    reference, so a segment that is being given back is left alone.
-//! 4. A sealed segment in RAM is in the age list, oldest first; a dead one on a
-//!    device is in the dead list. No segment is in two lists.
+//! 4. A sealed segment in RAM is in the age list of its group, oldest first; a
+//!    dead one on a device is in the dead list. No segment is in two lists.
+//! 5. The group of a segment changes only when its group ends, under the table's
+//!    lock.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use bytemuck::Zeroable;
 use vswap_platform::errno::Errno;
@@ -19,6 +21,7 @@ use vswap_platform::sync::RankedMutex;
 use vswap_units::rank;
 
 use crate::SEGMENT_GRANULES;
+use crate::groups::{GroupId, GroupSet, MAX_GROUPS};
 use crate::location::SEGMENT_BITS;
 use crate::word::{AtomicWord, State};
 
@@ -41,8 +44,10 @@ pub(crate) struct Segment {
     next: AtomicU32,
     prev: AtomicU32,
     /// Read since writeback last looked (0 or 1).
-    referenced: AtomicU32,
-    /// How many segments had been sealed before this one.
+    referenced: AtomicU16,
+    /// Who pays for it.
+    group: AtomicU16,
+    /// When it last became the youngest of its list, counted in such events.
     age: AtomicU32,
 }
 
@@ -106,8 +111,20 @@ impl Segment {
         self.referenced.swap(0, Ordering::Relaxed) != 0
     }
 
+    /// Who pays for it.
+    #[inline]
+    pub(crate) fn group(&self) -> GroupId {
+        GroupId::from_bits(self.group.load(Ordering::Relaxed))
+    }
+
+    /// Gives it another payer. **Context**: the table's lock; in no age list.
+    pub(crate) fn set_group(&self, group: GroupId) {
+        self.group.store(group.bits(), Ordering::Relaxed);
+    }
+
     /// Makes the row that of a new open segment in `slot`.
-    fn begin(&self, slot: u32) {
+    fn begin(&self, slot: u32, group: GroupId) {
+        self.set_group(group);
         self.refs.store(HOLD, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
         self.referenced.store(0, Ordering::Relaxed);
@@ -123,7 +140,6 @@ impl Segment {
 }
 
 /// A doubly linked list of segments through their rows.
-#[derive(Default)]
 pub(crate) struct List {
     head: u32,
     tail: u32,
@@ -131,17 +147,29 @@ pub(crate) struct List {
 }
 
 /// What the table's lock protects.
-#[derive(Default)]
 pub(crate) struct Lists {
     /// First free number, plus one.
     free: u32,
     /// Numbers from here on were never used.
     fresh: u32,
-    /// Sealed segments in RAM, oldest first.
-    pub(crate) sealed: List,
+    /// Sealed segments in RAM, oldest first, by group.
+    sealed: [List; MAX_GROUPS],
     /// Segments without live objects whose place on a device is not yet given back.
     pub(crate) dead: List,
-    seals: u32,
+    /// How many times a segment became the youngest.
+    ages: u32,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self {
+            free: 0,
+            fresh: 0,
+            sealed: [const { List::new() }; MAX_GROUPS],
+            dead: List::new(),
+            ages: 0,
+        }
+    }
 }
 
 /// The rows and their lists.
@@ -191,8 +219,8 @@ impl Table {
         self.ever() as usize * size_of::<Segment>()
     }
 
-    /// A new open segment in `slot`, held by the caller's lane.
-    pub(crate) fn open(&self, slot: u32) -> Option<u32> {
+    /// A new open segment of `group` in `slot`, held by the caller's lane.
+    pub(crate) fn open(&self, slot: u32, group: GroupId) -> Option<u32> {
         let mut lists = self.lock();
         let number = match lists.free.checked_sub(1) {
             Some(number) => {
@@ -207,7 +235,7 @@ impl Table {
                 number
             }
         };
-        self.get(number)?.begin(slot);
+        self.get(number)?.begin(slot, group);
         Some(number)
     }
 
@@ -216,11 +244,61 @@ impl Table {
         let mut lists = self.lock();
         if let Some(row) = self.get(number) {
             row.used.store(used, Ordering::Relaxed);
-            row.age.store(lists.seals, Ordering::Relaxed);
-            lists.seals = lists.seals.wrapping_add(1);
             row.word.store(row.word.load().in_state(State::Sealed));
-            self.push_back(&mut lists.sealed, number);
+            self.make_youngest(&mut lists, number);
         }
+    }
+
+    /// Puts a sealed segment at the young end of its group's age list.
+    pub(crate) fn make_youngest(&self, lists: &mut Lists, number: u32) {
+        let Some(row) = self.get(number) else { return };
+        row.age.store(lists.ages, Ordering::Relaxed);
+        lists.ages = lists.ages.wrapping_add(1);
+        if let Some(list) = lists.sealed.get_mut(row.group().index()) {
+            self.push_back(list, number);
+        }
+    }
+
+    /// Puts a sealed segment at the old end of its group's age list.
+    pub(crate) fn make_oldest(&self, lists: &mut Lists, number: u32) {
+        let Some(row) = self.get(number) else { return };
+        if let Some(list) = lists.sealed.get_mut(row.group().index()) {
+            self.push_front(list, number);
+        }
+    }
+
+    /// Takes a sealed segment out of its group's age list.
+    pub(crate) fn take_from_ages(&self, lists: &mut Lists, number: u32) {
+        let Some(row) = self.get(number) else { return };
+        if let Some(list) = lists.sealed.get_mut(row.group().index()) {
+            self.unlink(list, number);
+        }
+    }
+
+    /// The oldest sealed segment of these groups.
+    pub(crate) fn oldest(&self, lists: &Lists, groups: &GroupSet) -> Option<u32> {
+        let age = |&number: &u32| {
+            let age = self.get(number).map(|row| row.age.load(Ordering::Relaxed));
+            age.map_or(0, |age| lists.ages.wrapping_sub(age))
+        };
+        groups
+            .iter()
+            .filter_map(|group| Self::front(lists.sealed.get(group.index())?))
+            .max_by_key(age)
+    }
+
+    /// How many sealed segments these groups have.
+    pub(crate) fn count_sealed(lists: &Lists, groups: &GroupSet) -> u32 {
+        let lists = groups.iter().filter_map(|g| lists.sealed.get(g.index()));
+        lists.map(List::len).sum()
+    }
+
+    /// Every segment of every age list, with the group whose list it is in.
+    pub(crate) fn every_sealed(&self, lists: &Lists) -> impl Iterator<Item = (GroupId, u32)> {
+        let groups = (0..MAX_GROUPS).filter_map(GroupId::new);
+        groups
+            .zip(&lists.sealed)
+            .flat_map(move |(group, list)| self.members(list).map(move |number| (group, number)))
     }
 
     /// Frees a number that is in no list.
@@ -314,6 +392,14 @@ impl Table {
 }
 
 impl List {
+    const fn new() -> Self {
+        Self {
+            head: 0,
+            tail: 0,
+            len: 0,
+        }
+    }
+
     /// How many members.
     pub(crate) const fn len(&self) -> u32 {
         self.len

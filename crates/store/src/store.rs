@@ -3,9 +3,10 @@
 use vswap_platform::errno::Errno;
 
 use crate::accounting::StoreCounters;
-use crate::append::Lane;
+use crate::append::{Lane, WorkerLane};
 use crate::clean::LastFailed;
 use crate::device::{Devices, SwapDevice};
+use crate::groups::{Groups, MAX_GROUPS};
 use crate::ram::RamPool;
 use crate::readahead::Readahead;
 use crate::segment::Table;
@@ -52,7 +53,10 @@ impl StoreOptions {
 pub struct Store {
     pub(crate) ram: RamPool,
     pub(crate) table: Table,
-    pub(crate) lanes: [Lane; LANES],
+    pub(crate) groups: Groups,
+    pub(crate) lanes: [WorkerLane; LANES],
+    /// Those of the groups but the root.
+    pub(crate) group_lanes: Vec<Lane>,
     /// How many of `lanes` workers use: few where RAM is short, since an open
     /// segment can be neither written back nor cleaned.
     pub(crate) worker_lanes: usize,
@@ -77,7 +81,9 @@ impl Store {
         Ok(Self {
             ram,
             table: Table::new(options.max_segments)?,
+            groups: Groups::new()?,
             lanes: Default::default(),
+            group_lanes: (1..MAX_GROUPS).map(|_| Lane::default()).collect(),
             worker_lanes: quarter.clamp(1, LANES),
             cleaner: Lane::default(),
             devices: Devices::default(),
@@ -95,6 +101,12 @@ impl Store {
     /// ENOSPC when there are too many, ENOMEM for its table of places.
     pub fn attach(&mut self, device: Box<dyn SwapDevice>) -> Result<(), Errno> {
         self.devices.attach(device)
+    }
+
+    /// Who pays for what is stored.
+    #[must_use]
+    pub const fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// Changes how many RAM segments may be in use. Those in use stay: write

@@ -19,11 +19,15 @@
 //! [`Store::read_many`]; the cost is one write and one read per byte, as it is
 //! with any order in such a circle.
 //!
+//! Segments of all groups are one queue, by age, but for groups that may not
+//! write back: their segments are passed by.
+//!
 //! On any failure the segment stays in RAM, as the oldest, with all its objects.
 
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::error::StoreError;
+use crate::groups::{GroupId, GroupSet, Resource};
 use crate::segment::{Segment, Table};
 use crate::store::Store;
 use crate::word::{Place, Rest, State};
@@ -34,57 +38,109 @@ const GIVE_BACK: usize = 64;
 
 impl Store {
     /// Writes sealed segments to the devices until `budget` bytes of RAM are
-    /// free, at least one segment. Returns the RAM freed; `None` when there was
-    /// nothing to write. **Context**: no lock of rank SEGMENT or above; waits for
-    /// I/O; any number of threads.
+    /// free, at least one segment, of whatever groups have the oldest. Returns the
+    /// RAM freed; `None` when there was nothing to write. **Context**: no lock of
+    /// rank SEGMENT or above; waits for I/O; any number of threads.
     ///
     /// # Errors
     /// The reason why the next segment could not be written, if none was:
     /// `Full`, `Closed` or `Io`. Nothing is lost: it stays in RAM.
     pub fn writeback_oldest(&self, budget: Bytes) -> Result<Option<Bytes>, StoreError> {
         self.give_back_places(GIVE_BACK);
-        let mut freed = 0;
+        self.writeback_of(self.groups.subtree(GroupId::ROOT), budget, false)
+    }
+
+    /// [`Store::writeback_oldest`] of one group and those below it, its open
+    /// segments too when nothing else is left.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn writeback_group(
+        &self,
+        group: GroupId,
+        budget: Bytes,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.give_back_places(GIVE_BACK);
+        self.writeback_of(self.groups.subtree(group), budget, true)
+    }
+
+    /// A group that finds no device is left out from then on, and the others go on.
+    fn writeback_of(
+        &self,
+        mut groups: GroupSet,
+        budget: Bytes,
+        open_too: bool,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let (mut freed, mut why) = (0, None);
+        self.leave_out_the_barred(&mut groups);
         while freed == 0 || freed < budget.0 {
-            let Some((segment, row)) = self.claim_oldest() else {
+            let Some((segment, row)) = self.claim_oldest(&groups, open_too) else {
                 break;
             };
             match self.write_out(segment, row) {
                 Ok(()) => freed += SEGMENT_BYTES as u64,
-                Err(error) if freed == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    groups.remove(row.group());
+                    why = why.or(Some(error));
+                }
             }
         }
-        Ok((freed > 0).then_some(Bytes(freed)))
+        match why {
+            Some(error) if freed == 0 => Err(error),
+            _ => Ok((freed > 0).then_some(Bytes(freed))),
+        }
     }
 
-    /// Takes the oldest segment out of the age list, held and in state `Writing`.
-    fn claim_oldest(&self) -> Option<(u32, &Segment)> {
-        if !self.devices.any_open() {
-            return None;
+    /// Leaves out the groups that may not write back, or have no device that takes writes.
+    fn leave_out_the_barred(&self, groups: &mut GroupSet) {
+        for group in groups.clone().iter() {
+            let barred = match self.groups.forbidden_devices(group) {
+                None => true,
+                Some(forbidden) => !self.devices.any_open_but(forbidden),
+            };
+            if barred {
+                groups.remove(group);
+            }
         }
-        if let Some(claimed) = self.claim_from_list() {
+    }
+
+    /// May the group write back to a device that takes writes, with room under its limits?
+    #[must_use]
+    pub fn can_write_back_for(&self, group: GroupId) -> bool {
+        self.groups
+            .forbidden_devices(group)
+            .is_some_and(|forbidden| self.devices.any_open_but(forbidden))
+            && self.groups.limiting(group, Resource::Device).is_none()
+    }
+
+    /// Takes the oldest segment out of its age list, held and in state `Writing`.
+    fn claim_oldest(&self, groups: &GroupSet, open_too: bool) -> Option<(u32, &Segment)> {
+        if let Some(claimed) = self.claim_from_lists(groups) {
             return Some(claimed);
         }
-        // Where RAM is short everything may be in open segments. Only then: half
-        // a segment written is half a place of holes, for the cleaner to gather
-        // into an open segment, to be written again.
-        if !self.ram.is_full() {
+        if open_too {
+            groups.iter().for_each(|group| self.seal_group(group));
+        } else if self.ram.is_full() && groups.iter().next().is_some() {
+            // Where RAM is short everything may be in open segments. Only then: half
+            // a segment written is half a place of holes, for the cleaner to gather
+            // into an open segment, to be written again.
+            self.seal_fullest();
+        } else {
             return None;
         }
-        self.seal_fullest();
-        self.claim_from_list()
+        self.claim_from_lists(groups)
     }
 
-    fn claim_from_list(&self) -> Option<(u32, &Segment)> {
+    fn claim_from_lists(&self, groups: &GroupSet) -> Option<(u32, &Segment)> {
         let mut lists = self.table.lock();
         // Each is passed over at most once, so twice round finds one if there is.
-        for _ in 0..lists.sealed.len().saturating_mul(2) {
-            let segment = Table::front(&lists.sealed)?;
+        for _ in 0..Table::count_sealed(&lists, groups).saturating_mul(2) {
+            let segment = self.table.oldest(&lists, groups)?;
             let row = self.table.get(segment)?;
-            self.table.unlink(&mut lists.sealed, segment);
+            self.table.take_from_ages(&mut lists, segment);
             // Referenced, or being given back by whoever waits for this lock.
             if row.take_touched() || !row.try_hold() {
-                self.table.push_back(&mut lists.sealed, segment);
+                self.table.make_youngest(&mut lists, segment);
                 continue;
             }
             row.word.store(row.word.load().in_state(State::Writing));
@@ -94,13 +150,14 @@ impl Store {
     }
 
     fn write_out(&self, segment: u32, row: &Segment) -> Result<(), StoreError> {
-        let written = self.write_bytes(row);
+        let payer = row.group();
+        let written = self.write_bytes(row, payer);
         match written {
-            Ok(place) => self.flip_to_device(row, place),
+            Ok(place) => self.flip_to_device(row, place, payer),
             Err(_) => {
                 let mut lists = self.table.lock();
                 row.word.store(row.word.load().in_state(State::Sealed));
-                self.table.push_front(&mut lists.sealed, segment);
+                self.table.make_oldest(&mut lists, segment);
             }
         }
         if row.drop_hold() {
@@ -109,17 +166,25 @@ impl Store {
         written.map(|_| ())
     }
 
-    /// Writes what was appended, in whole pages.
-    fn write_bytes(&self, row: &Segment) -> Result<Place, StoreError> {
+    /// Writes what was appended, in whole pages, at the cost of `payer`.
+    fn write_bytes(&self, row: &Segment, payer: GroupId) -> Result<Place, StoreError> {
         let Rest::Ram(slot) = row.word.load().rest() else {
             return Err(StoreError::NoRoom);
         };
+        let forbidden = self.groups.forbidden_devices(payer);
+        let forbidden = forbidden.ok_or(StoreError::Closed)?;
         let length = (row.used() as usize * GRANULE_BYTES).next_multiple_of(PAGE_SIZE);
         let bytes = self
             .ram
             .bytes(slot, 0, length.min(SEGMENT_BYTES))
             .ok_or(StoreError::NoRoom)?;
-        let written = self.devices.write(bytes);
+        if !self.groups.charge(payer, Resource::Device, 0) {
+            return Err(StoreError::Full);
+        }
+        let written = self.devices.write(bytes, forbidden);
+        if written.is_err() {
+            self.groups.uncharge(payer, Resource::Device);
+        }
         match written {
             Ok(_) => self.counters.device_written_bytes.add(length as u64),
             Err(StoreError::Io(_)) => self.counters.device_errors.add(1),
@@ -130,10 +195,16 @@ impl Store {
 
     /// From here on readers go to the device; the slot is free once those who
     /// came before are done.
-    fn flip_to_device(&self, row: &Segment, place: Place) {
+    fn flip_to_device(&self, row: &Segment, place: Place, payer: GroupId) {
         let lists = self.table.lock();
+        if row.group() != payer {
+            // The group ended meanwhile: see `end_group`, which waits for this.
+            self.groups.charge_over(row.group(), Resource::Device);
+            self.groups.uncharge(payer, Resource::Device);
+        }
         let word = row.word.load();
         row.word.store(word.stored(place));
+        self.groups.uncharge(row.group(), Resource::Ram);
         drop(lists);
         let held = self.counters.device_segments.add(1);
         self.counters.device_segments_peak.max(held);

@@ -87,10 +87,17 @@ impl Devices {
         self.list.get(usize::from(place.device))
     }
 
-    /// Writes a segment to the first device that takes it.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<Place, StoreError> {
+    /// The devices but those of `forbidden` (a bit each), with their numbers.
+    fn allowed(&self, forbidden: u16) -> impl Iterator<Item = (usize, &Attached)> {
+        let allowed = move |number: usize| forbidden >> number & 1 == 0;
+        let list = self.list.iter().enumerate();
+        list.filter(move |&(number, _)| allowed(number))
+    }
+
+    /// Writes a segment to the first device that takes it, but none of `forbidden`.
+    pub(crate) fn write(&self, bytes: &[u8], forbidden: u16) -> Result<Place, StoreError> {
         let mut why = StoreError::Closed;
-        for (number, attached) in self.list.iter().enumerate() {
+        for (number, attached) in self.allowed(forbidden) {
             match attached.write(bytes) {
                 Ok(index) => {
                     let device = u8::try_from(number).map_err(|_| StoreError::Closed)?;
@@ -127,9 +134,10 @@ impl Devices {
             .find_map(|(i, at)| at.device.error().map(|e| (i, e)))
     }
 
-    /// Does any device take writes?
-    pub(crate) fn any_open(&self) -> bool {
-        self.list.iter().any(|at| at.device.error().is_none())
+    /// Does any device but those of `forbidden` take writes?
+    pub(crate) fn any_open_but(&self, forbidden: u16) -> bool {
+        self.allowed(forbidden)
+            .any(|(_, at)| at.device.error().is_none())
     }
 
     /// Places this process holds on all devices, for the self-check.

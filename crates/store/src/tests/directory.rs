@@ -5,7 +5,7 @@ use vswap_platform::sync::RankedMutex;
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::testing::any_page;
-use crate::{Location, Owners, Store, StoreError, StoreOptions, Stored, Workspace};
+use crate::{GroupId, Location, Owners, Store, StoreError, StoreOptions, Stored, Workspace};
 
 /// What one owner has: where it is, and the seed of the page.
 pub(super) type Owned = Option<(Stored, u64)>;
@@ -30,8 +30,20 @@ impl Directory {
         seed: u64,
         ws: &mut Workspace,
     ) -> Result<(), StoreError> {
+        self.store_for(GroupId::ROOT, store, owner, seed, ws)
+    }
+
+    /// The same, and the group pays.
+    pub(super) fn store_for(
+        &self,
+        group: GroupId,
+        store: &Store,
+        owner: u64,
+        seed: u64,
+        ws: &mut Workspace,
+    ) -> Result<(), StoreError> {
         let mut owned = self.owners[owner as usize].lock();
-        let stored = store.append(owner, &any_page(seed), ws)?;
+        let stored = store.append_for(group, owner, &any_page(seed), ws)?;
         if let Some((old, _)) = owned.replace((stored, seed)) {
             store.free(old);
         }

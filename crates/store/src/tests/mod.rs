@@ -4,5 +4,6 @@ mod cleaning;
 mod directory;
 mod failing;
 mod forking;
+mod groups;
 mod speed;
 mod stress;
