@@ -201,7 +201,8 @@ int64_t vswap_layer_duplicate(vswap_layer *layer, uint64_t entry);
 uint64_t vswap_layer_count(vswap_layer *layer, uint64_t entry);
 
 /**
- * Gives an entry the 4096 bytes at `page`. Returns 0 same-filled, 1 stored, or
+ * Gives an entry the 4096 bytes at `page`. Returns 0 same-filled, 1 stored,
+ * 2 unneeded (it was only cached: its frame is free and it is gone), or
  * -ENOENT (dead entry), -ENOSPC (no room; the entry is as it was).
  *
  * # Safety
@@ -210,7 +211,8 @@ uint64_t vswap_layer_count(vswap_layer *layer, uint64_t entry);
 int vswap_layer_store(vswap_layer *layer, uint64_t entry, const void *page);
 
 /**
- * Reads an entry's page. Returns 0, -ENOENT (no bytes), or -EIO.
+ * Reads an entry's page. Returns 0, or -ENOENT (no bytes), -EBUSY (in a frame),
+ * -EBADMSG (lost: poisoned), -EIO (the device failed; the bytes may still be there).
  *
  * # Safety
  * `layer` is valid, `page` has room for 4096 bytes.
@@ -249,6 +251,85 @@ int vswap_layer_clean(vswap_layer *layer);
  * `layer` is valid, `report` has room for `len` bytes.
  */
 int vswap_layer_check(vswap_layer *layer, char *report, size_t len);
+
+/**
+ * Attaches a device of `places` segments in memory, which fails when told to. Before anybody else uses the layer.
+ * Returns its number, or -errno.
+ *
+ * # Safety
+ * `layer` is valid, and nobody else uses it.
+ */
+int vswap_layer_attach(vswap_layer *layer,
+                       uint32_t places);
+
+/**
+ * Makes the `nth` write (or read) from now on of an attached device fail: `kind` 0 I/O error, 1 no space, 2 only half
+ * arrives, 3 bytes changed on the way and success reported. Returns 0, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_fault(vswap_layer *layer,
+                      size_t device,
+                      int write,
+                      uint64_t nth,
+                      int kind);
+
+/**
+ * Says how an attached device is from now on: every call fails with ENODEV while `gone` is not 0, and takes
+ * `delay_us` microseconds longer. Also forgets the faults planned for it. Returns 0, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_condition(vswap_layer *layer,
+                          size_t device,
+                          int gone,
+                          uint32_t delay_us);
+
+/**
+ * Writes to or reads from an attached device so far.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int64_t vswap_layer_calls(vswap_layer *layer, size_t device, int write);
+
+/**
+ * Binds a frame to an entry that has no bytes. Returns 1, or 0 if it has some or is dead; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_cache(vswap_layer *layer, uint64_t entry, uint32_t frame);
+
+/**
+ * Takes the frame of a cached entry. Returns it, or -ENOENT if there is none; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int64_t vswap_layer_take_frame(vswap_layer *layer, uint64_t entry);
+
+/**
+ * Gives an entry's bytes up for lost. Returns 0, or -ENOENT for a dead entry; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_poison(vswap_layer *layer, uint64_t entry);
+
+/**
+ * What the layer holds and did, in this order, as many as fit in `values`: entries in use, pages of one word, stored
+ * pages, their bytes, pages swapped out and swapped in and found lost so far, segments in RAM, how many there may be,
+ * segments on devices. Returns how many values there are, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid, `values` has room for `count` values.
+ */
+int vswap_layer_gauges(vswap_layer *layer,
+                       uint64_t *values,
+                       size_t count);
 
 /**
  * A block of `size` bytes at a multiple of `align` (at least a page), or NULL:

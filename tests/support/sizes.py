@@ -10,6 +10,7 @@ RAM_FLOOR_MIB = 32
 """No program is given less than this: below it Python itself does not fit."""
 BUDGET_SLACK_PERCENT = 5
 BUDGET_SLACK_MIB = 24
+FULL_MODEL_SECONDS = 600
 
 T = TypeVar("T")
 
@@ -22,6 +23,11 @@ def full_sizes() -> bool:
 def sized(quick: T, full: T) -> T:
     """`quick` for `make test`, `full` with --full."""
     return full if full_sizes() else quick
+
+
+def model_seconds() -> int:
+    """How long each test against the model looks for something new; 0: the short run, the same every time."""
+    return int(os.environ.get("VSWAP_MODEL_SECONDS", sized(0, FULL_MODEL_SECONDS)))
 
 
 def quarter_of(touched_bytes: int) -> int:

@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,19 @@ def test_only_platform_speaks_to_the_kernel(crate: str) -> None:
     dependencies = manifest(crate).get("dependencies", {})
     assert isinstance(dependencies, dict)
     assert not {"libc", "syscalls", "rustix", "nix"} & set(dependencies)
+
+
+def test_what_is_for_testing_is_a_module_of_its_own_and_never_a_branch_of_the_engine() -> None:
+    gate = re.compile(r'feature\s*=\s*"testing"')
+    gated = [
+        line
+        for crate in FLOORS
+        for path in rust_files(crate)
+        for before, line in pairwise(path.read_text().splitlines())
+        if gate.search(before)
+    ]
+    assert gated
+    assert set(gated) == {"pub mod testing;"}
 
 
 def test_the_swap_layer_makes_no_system_call() -> None:

@@ -3,19 +3,41 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use vswap_platform::sync::RankedMutex;
+use vswap_platform::sync::{Guard, RankedMutex};
+use vswap_platform::tls;
 use vswap_space::{Backing, EntryId, LayerOptions, SwapLayer};
 use vswap_store::device::{FileDevice, SwapDevice};
+use vswap_store::testing::Control;
 use vswap_store::{CodecKind, SEGMENT_BYTES, Store, StoreOptions, Workspace};
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::text;
 
+/// Threads that compress at once; more of them wait for each other.
+const WORKSPACES: usize = 4;
+/// Places that devices attached later may have in all.
+const LATER_PLACES: u32 = 1 << 12;
+
 /// A layer under test.
 #[allow(non_camel_case_types, reason = "the C name")]
 pub struct vswap_layer {
-    layer: SwapLayer,
-    workspace: RankedMutex<Workspace, 5>,
+    pub(crate) layer: SwapLayer,
+    workspaces: [RankedMutex<Workspace, 5>; WORKSPACES],
+    /// The handles of its devices that fail when told to.
+    pub(crate) controls: RankedMutex<Vec<Control>, 6>,
+}
+
+impl vswap_layer {
+    /// A workspace nobody else uses: the calling thread's usual one if it can be had.
+    pub(crate) fn workspace(&self) -> Guard<'_, Workspace, 5> {
+        let usual = core::ptr::from_ref(tls::thread()) as usize / 64 % WORKSPACES;
+        let (before, from) = self.workspaces.split_at(usual);
+        let mut all = from.iter().chain(before);
+        let [first, ..] = &self.workspaces;
+        all.clone()
+            .find_map(RankedMutex::try_lock)
+            .unwrap_or_else(|| all.next().unwrap_or(first).lock())
+    }
 }
 
 /// Creates a layer: RAM segments, a codec, and a device file of `device_bytes`
@@ -37,7 +59,7 @@ fn build(ram_segments: u32, zstd: c_int, device_bytes: u64) -> Option<vswap_laye
         CodecKind::Lz4
     };
     let places = u32::try_from(device_bytes / SEGMENT_BYTES as u64).ok()?;
-    let mut store = Store::new(StoreOptions::new(ram_segments, places)).ok()?;
+    let mut store = Store::new(StoreOptions::new(ram_segments, places + LATER_PLACES)).ok()?;
     if places > 0 {
         let dir = std::path::Path::new("/var/tmp");
         let file = vswap_platform::file::SwapFile::open_unnamed(dir).ok()?;
@@ -51,15 +73,17 @@ fn build(ram_segments: u32, zstd: c_int, device_bytes: u64) -> Option<vswap_laye
         store,
     )
     .ok()?;
+    let [a, b, c, d] = [kind; WORKSPACES].map(Workspace::new);
     Some(vswap_layer {
         layer,
-        workspace: RankedMutex::new(Workspace::new(kind)?),
+        workspaces: [a?, b?, c?, d?].map(RankedMutex::new),
+        controls: RankedMutex::new(Vec::new()),
     })
 }
 
 /// # Safety
 /// `layer` is NULL or was created here and not destroyed.
-unsafe fn layer_of<'a>(layer: *mut vswap_layer) -> Option<&'a vswap_layer> {
+pub(crate) unsafe fn layer_of<'a>(layer: *mut vswap_layer) -> Option<&'a vswap_layer> {
     // SAFETY: the caller's.
     unsafe { layer.as_ref() }
 }
@@ -155,7 +179,8 @@ pub unsafe extern "C" fn vswap_layer_count(layer: *mut vswap_layer, entry: u64) 
     found.map_or(0, |(layer, entry)| layer.layer.count(entry))
 }
 
-/// Gives an entry the 4096 bytes at `page`. Returns 0 same-filled, 1 stored, or
+/// Gives an entry the 4096 bytes at `page`. Returns 0 same-filled, 1 stored,
+/// 2 unneeded (it was only cached: its frame is free and it is gone), or
 /// -ENOENT (dead entry), -ENOSPC (no room; the entry is as it was).
 ///
 /// # Safety
@@ -173,18 +198,20 @@ pub unsafe extern "C" fn vswap_layer_store(
     };
     // SAFETY: the caller's.
     let bytes = unsafe { std::slice::from_raw_parts(page.cast::<u8>(), PAGE_SIZE) };
-    let mut workspace = layer.workspace.lock();
+    let mut workspace = layer.workspace();
     let Some(mut pin) = layer.layer.pin(entry) else {
         return -libc::ENOENT;
     };
     match pin.swap_out(bytes, &mut workspace) {
         Ok(vswap_space::SwapOut::Same) => 0,
+        Ok(vswap_space::SwapOut::Unneeded) => 2,
         Ok(_) => 1,
         Err(_) => -libc::ENOSPC,
     }
 }
 
-/// Reads an entry's page. Returns 0, -ENOENT (no bytes), or -EIO.
+/// Reads an entry's page. Returns 0, or -ENOENT (no bytes), -EBUSY (in a frame),
+/// -EBADMSG (lost: poisoned), -EIO (the device failed; the bytes may still be there).
 ///
 /// # Safety
 /// `layer` is valid, `page` has room for 4096 bytes.
@@ -201,9 +228,11 @@ pub unsafe extern "C" fn vswap_layer_load(
     };
     // SAFETY: the caller's.
     let out = unsafe { std::slice::from_raw_parts_mut(page.cast::<u8>(), PAGE_SIZE) };
-    match layer.layer.swap_in(entry, out, &mut layer.workspace.lock()) {
+    match layer.layer.swap_in(entry, out, &mut layer.workspace()) {
         Ok(()) => 0,
         Err(vswap_space::SwapInError::Empty) => -libc::ENOENT,
+        Err(vswap_space::SwapInError::Cached(_)) => -libc::EBUSY,
+        Err(vswap_space::SwapInError::Poisoned) => -libc::EBADMSG,
         Err(_) => -libc::EIO,
     }
 }
@@ -256,7 +285,7 @@ pub unsafe extern "C" fn vswap_layer_clean(layer: *mut vswap_layer) -> c_int {
     let Some(layer) = (unsafe { layer_of(layer) }) else {
         return -libc::EINVAL;
     };
-    layer.layer.clean(&mut layer.workspace.lock()).segments as c_int
+    layer.layer.clean(&mut layer.workspace()).segments as c_int
 }
 
 /// Checks the layer's laws: returns how many are violated, a line each in `report`.
@@ -273,7 +302,7 @@ pub unsafe extern "C" fn vswap_layer_check(
     let Some(layer) = (unsafe { layer_of(layer) }) else {
         return -libc::EINVAL;
     };
-    let problems = layer.layer.check(&mut layer.workspace.lock());
+    let problems = layer.layer.check(&mut layer.workspace());
     // SAFETY: the caller's.
     unsafe { text::write(&problems.join("\n"), report, len) };
     c_int::try_from(problems.len()).unwrap_or(c_int::MAX)

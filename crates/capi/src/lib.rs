@@ -8,6 +8,8 @@
 mod counters;
 mod handle;
 mod layer;
+mod layer_device;
+mod layer_state;
 mod memory;
 mod numpy;
 mod text;

@@ -100,6 +100,24 @@ struct Plan {
     reads: u64,
     write_faults: BTreeMap<u64, Fault>,
     read_faults: BTreeMap<u64, Fault>,
+    gone: bool,
+    delay_us: u32,
+}
+
+impl Plan {
+    /// The fault of this call, counting it.
+    fn next(&mut self, write: bool) -> Option<Fault> {
+        let (calls, faults) = match write {
+            true => (&mut self.writes, &mut self.write_faults),
+            false => (&mut self.reads, &mut self.read_faults),
+        };
+        *calls += 1;
+        let planned = faults.remove(&(*calls - 1));
+        if self.gone {
+            return Some(Fault::Error(Errno::ENODEV));
+        }
+        planned
+    }
 }
 
 /// The handle a test keeps to tell a [`FaultyDevice`] what to do.
@@ -121,7 +139,25 @@ impl Control {
         plan.read_faults.insert(call, fault);
     }
 
-    /// Nothing goes wrong from now on.
+    /// From now on every call fails while the device is `gone`, and takes so much longer.
+    pub fn set_condition(&self, gone: bool, delay_us: u32) {
+        let mut plan = self.0.lock();
+        plan.gone = gone;
+        plan.delay_us = delay_us;
+    }
+
+    fn next(&self, write: bool) -> Option<Fault> {
+        let mut plan = self.0.lock();
+        let fault = plan.next(write);
+        let delay = plan.delay_us;
+        drop(plan);
+        if delay > 0 {
+            std::thread::sleep(std::time::Duration::from_micros(delay.into()));
+        }
+        fault
+    }
+
+    /// Nothing planned goes wrong any more.
     pub fn heal(&self) {
         let mut plan = self.0.lock();
         plan.write_faults.clear();
@@ -169,12 +205,7 @@ impl SwapDevice for FaultyDevice {
     }
 
     fn write(&self, place: u32, bytes: &[u8]) -> Result<(), Errno> {
-        let fault = {
-            let mut plan = self.control.0.lock();
-            plan.writes += 1;
-            let call = plan.writes - 1;
-            plan.write_faults.remove(&call)
-        };
+        let fault = self.control.next(true);
         let mut copy = bytes.to_vec();
         match fault {
             Some(Fault::Error(errno)) => return Err(errno),
@@ -191,12 +222,7 @@ impl SwapDevice for FaultyDevice {
     }
 
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno> {
-        let fault = {
-            let mut plan = self.control.0.lock();
-            plan.reads += 1;
-            let call = plan.reads - 1;
-            plan.read_faults.remove(&call)
-        };
+        let fault = self.control.next(false);
         if let Some(Fault::Error(errno)) = fault {
             return Err(errno);
         }

@@ -1,0 +1,227 @@
+"""The layer: entries with counts, contents and backings, and every operation on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vswap.model.backing import STORED, Backing
+from vswap.model.device import Device
+from vswap.model.entries import can_be_entry, range_of
+from vswap.model.outcomes import NO_TROUBLE, READS_BEFORE_LOST, Event, SwapIn, SwapOut, Trouble
+from vswap.model.page import PAGE_BYTES, is_same_filled
+from vswap.model.transitions import Step, may_become
+
+
+class SpecificationError(AssertionError):
+    """Something happened that the specification does not allow."""
+
+
+@dataclass
+class Entry:
+    """An entry in use."""
+
+    count: int = 1
+    """Owners.  0: only its frame keeps it alive."""
+    backing: Backing = Backing.NONE
+    content: bytes | None = None
+    """The page it was last given, wherever that rests."""
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What became of entries that were freed."""
+
+    freed: int = 0
+    still_cached: int = 0
+    still_counted: int = 0
+    dead: int = 0
+    """Not in use: a mistake of the caller, and harmless."""
+
+
+@dataclass(frozen=True)
+class Charges:
+    """What is paid for, in pages: only what is there."""
+
+    entries: int
+    same: int
+    stored: int
+
+
+@dataclass
+class Layer:
+    """All entries in use, and the devices."""
+
+    entries: dict[int, Entry] = field(default_factory=dict)
+    devices: list[Device] = field(default_factory=list)
+
+    # Entries and counts
+
+    def allocate(self, first: int, count: int) -> range:
+        """Hand out `count` neighbours.  The layer chose `first`; all have to be free, aligned, of one cluster."""
+        handed_out = range_of(first, count)
+        for entry in handed_out:
+            self._require(entry not in self.entries, f"entry {entry} was handed out twice")
+            self.entries[entry] = Entry()
+        return handed_out
+
+    def duplicate(self, entry: int) -> int | None:
+        """Add an owner and return the count; None for a dead entry, which does not come to life again."""
+        known = self.entries.get(entry)
+        if known is None or known.count == 0:
+            return None
+        known.count += 1
+        return known.count
+
+    def count(self, entry: int) -> int:
+        """Return how many owners an entry has; 0 for a dead one and for one that only its frame keeps."""
+        known = self.entries.get(entry)
+        return known.count if known else 0
+
+    def free(self, entries: Iterable[int]) -> Freed:
+        """Take one owner from each; without any left an entry ends, unless a frame is bound to it."""
+        kinds = [self._free_one(entry) for entry in entries]
+        return Freed(*(kinds.count(kind) for kind in ("freed", "cached", "counted", "dead")))
+
+    def _free_one(self, entry: int) -> str:
+        known = self.entries.get(entry)
+        if known is None or known.count == 0:
+            return "dead"
+        known.count -= 1
+        if known.count:
+            return "counted"
+        if known.backing is Backing.CACHED:
+            return "cached"
+        del self.entries[entry]
+        return "freed"
+
+    # The swap cache
+
+    def cache(self, entry: int, frame: int) -> bool:
+        """Bind a frame to an entry without bytes; False for any other."""
+        known = self.entries.get(entry)
+        if known is None or known.backing is not Backing.NONE:
+            return False
+        known.backing, known.frame = Backing.CACHED, frame
+        return True
+
+    def take_frame(self, entry: int) -> int | None:
+        """Take the frame of a cached entry: it has no bytes then, and is gone if nobody needs it."""
+        known = self.entries.get(entry)
+        if known is None or known.backing is not Backing.CACHED:
+            return None
+        frame = known.frame
+        known.backing, known.frame = Backing.NONE, None
+        if known.count == 0:
+            del self.entries[entry]
+        return frame
+
+    # Out and in
+
+    def may_swap_out(self, entry: int, page: bytes, *, ram_is_full: bool) -> set[SwapOut]:
+        """Return how a swap-out of `page` may end: same-filled pages always succeed, for they need no room."""
+        known = self.entries.get(entry)
+        if known is None:
+            return {SwapOut.DEAD}
+        if known.count == 0:
+            return {SwapOut.UNNEEDED}
+        if is_same_filled(page):
+            return {SwapOut.SAME}
+        return {SwapOut.STORED, SwapOut.NO_ROOM} if ram_is_full else {SwapOut.STORED}
+
+    def swap_out(self, entry: int, page: bytes, end: SwapOut, backing: Backing) -> None:
+        """Give an entry the bytes of `page`.  The layer chose how it ended and where the bytes are then."""
+        self._require(len(page) == PAGE_BYTES, "a page has 4096 bytes")
+        if end in (SwapOut.DEAD, SwapOut.NO_ROOM):
+            return
+        if end is SwapOut.UNNEEDED:
+            del self.entries[entry]
+            return
+        known = self.entries[entry]
+        self._require(
+            may_become(known.backing, Step.SWAP_OUT, backing)
+            and (backing is Backing.SAME) == (end is SwapOut.SAME),
+            f"swap-out of entry {entry} ({known.backing.name}) ended {end.name} with {backing.name}",
+        )
+        known.backing, known.content, known.frame = backing, page, None
+
+    def may_swap_in(self, entry: int, trouble: Trouble = NO_TROUBLE) -> set[SwapIn]:
+        """Return how a swap-in may end: with what is not on a device nothing goes wrong."""
+        known = self.entries.get(entry)
+        if known is None or known.backing is Backing.NONE:
+            return {SwapIn.EMPTY}
+        if known.backing is Backing.CACHED:
+            return {SwapIn.CACHED}
+        if known.backing is Backing.POISONED:
+            return {SwapIn.LOST}
+        ends = {SwapIn.OK}
+        if known.backing in (Backing.DEVICE, Backing.SHARED, Backing.SLOT):
+            if trouble.refused:
+                ends.add(SwapIn.DEVICE_FAILED)
+            if trouble.corrupt_reads >= READS_BEFORE_LOST:
+                ends.add(SwapIn.LOST)
+        return ends
+
+    def swap_in(self, entry: int, end: SwapIn, page: bytes) -> None:
+        """Read a page.  The backing stays, so that a page that is read and not changed need not be stored again."""
+        known = self.entries.get(entry)
+        if end is SwapIn.OK:
+            self._require(
+                known is not None and page == known.content, f"entry {entry}: wrong bytes"
+            )
+        elif end is SwapIn.LOST and known is not None:
+            self.lose(entry)
+
+    def lose(self, entry: int) -> bool:
+        """Give bytes up for lost: readers are told, for as long as the entry lives.  False for a dead one."""
+        known = self.entries.get(entry)
+        if known is None:
+            return False
+        if known.count:
+            known.backing, known.content, known.frame = Backing.POISONED, None, None
+        return True
+
+    # What happens to entries nobody asked about
+
+    def moved(self, entry: int, backing: Backing, event: Event) -> None:
+        """Take note of where an entry's page is after `event`: anything but the bytes' place stays as it was."""
+        known = self.entries[entry]
+        if backing is known.backing:
+            return
+        allowed = {
+            Event.NOTHING: frozenset[Backing](),
+            Event.WRITEBACK: frozenset({Backing.DEVICE}),
+            Event.CLEAN: frozenset({Backing.RAM}),
+            Event.SWAPOFF: frozenset({Backing.RAM, Backing.DEVICE}),
+        }[event]
+        self._require(
+            backing in allowed and may_become(known.backing, Step.MOVE, backing),
+            f"entry {entry} went from {known.backing.name} to {backing.name} in {event.name}",
+        )
+        known.backing = backing
+
+    # What it all comes to
+
+    def charges(self) -> Charges:
+        """Return what is paid for now."""
+        backings = [entry.backing for entry in self.entries.values()]
+        return Charges(
+            entries=len(backings),
+            same=backings.count(Backing.SAME),
+            stored=sum(backing in STORED for backing in backings),
+        )
+
+    def places_wanted_at_most(self) -> int:
+        """Return how many places devices may hold: never more than they have."""
+        return sum(device.places for device in self.devices)
+
+    def backing(self, number: int) -> Backing:
+        """Return where an entry's page is."""
+        known = self.entries.get(number) if can_be_entry(number) else None
+        return known.backing if known else Backing.FREE
+
+    @staticmethod
+    def _require(condition: bool, law: str) -> None:
+        if not condition:
+            raise SpecificationError(law)

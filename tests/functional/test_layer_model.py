@@ -1,0 +1,211 @@
+"""Random operations on the engine's swap layer and on the model of it (docs/model.md), compared after each step.
+
+`VSWAP_MODEL_SECONDS=600 pytest tests/functional/test_layer_model.py` looks for so long, with other numbers each time.
+`VSWAP_MODEL_VERBOSE=1 pytest -s ...` prints each operation before it is done, for when the engine takes Python down with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from support.engine_layer import Fault
+from support.lockstep import Lockstep
+from support.pages import KINDS, page
+from support.sizes import model_seconds
+from vswap.model import Backing, Trouble
+
+AT = st.integers(0, 1 << 12)
+FEW = st.integers(1, 16)
+MANY = st.sampled_from([1, 2, 5, 20, 64, 65, 130, 200])
+"""64 pages that do not compress fill a segment."""
+KIND = st.sampled_from(KINDS)
+SEED = st.integers(0, 40)
+"""Small, so that pages come twice."""
+READ_FAULTS = st.lists(
+    st.sampled_from([Fault.ERROR, Fault.SHORT, Fault.CORRUPT]), min_size=1, max_size=4
+)
+RANGES = st.one_of(st.just(1), st.integers(1, 40), st.sampled_from([16, 64, 200, 512]))
+
+
+def has_entries(machine: LayerMachine) -> bool:
+    return bool(machine.both.model.entries)
+
+
+def has_devices(machine: LayerMachine) -> bool:
+    return bool(machine.both.model.devices)
+
+
+class LayerMachine(RuleBasedStateMachine):
+    """One life of a layer."""
+
+    both: Lockstep
+
+    @initialize(
+        ram_segments=st.integers(2, 6),
+        places=st.sampled_from([[4], [16], [1, 2, 3], [8, 8], []]),
+        zstd=st.sampled_from([0, 0, 1]),
+    )
+    def begin(self, ram_segments: int, places: list[int], zstd: int) -> None:
+        self.both = Lockstep(ram_segments, places, zstd)
+
+    @rule(count=RANGES)
+    def allocate(self, count: int) -> None:
+        if len(self.both.model.entries) < 700:
+            self.both.allocate(count)
+
+    @rule(count=MANY, kind=st.sampled_from(["noise", "half", "text"]), seed=SEED)
+    def allocate_and_swap_out(self, count: int, kind: str, seed: int) -> None:
+        if len(self.both.model.entries) < 700:
+            for i, entry in enumerate(self.both.allocate(count)):
+                self.both.swap_out(entry, page(kind, seed + i))
+
+    @precondition(has_entries)
+    @rule(at=AT)
+    def duplicate(self, at: int) -> None:
+        for entry in self.both.live(at):
+            self.both.duplicate(entry)
+
+    @precondition(has_entries)
+    @rule(at=AT, count=MANY)
+    def free(self, at: int, count: int) -> None:
+        """A run of numbers: dead ones in between are counted and do no harm."""
+        for first in self.both.live(at):
+            self.both.free(first, count)
+
+    @precondition(has_entries)
+    @rule(at=AT, step=st.integers(1, 7), count=MANY)
+    def free_scattered(self, at: int, step: int, count: int) -> None:
+        """Holes, for the cleaner to gather."""
+        for entry in self.both.live(at, count * step)[::step]:
+            self.both.free(entry)
+
+    @precondition(has_entries)
+    @rule(at=AT, count=FEW)
+    def cache(self, at: int, count: int) -> None:
+        for entry in self.both.live(at, count):
+            self.both.cache(entry)
+
+    @precondition(has_entries)
+    @rule(at=AT, count=FEW)
+    def take_frame(self, at: int, count: int) -> None:
+        for entry in self.both.live(at, count):
+            self.both.take_frame(entry)
+
+    @precondition(has_entries)
+    @rule(at=AT, count=MANY, kind=KIND, seed=SEED)
+    def swap_out(self, at: int, count: int, kind: str, seed: int) -> None:
+        for i, entry in enumerate(self.both.live(at, count)):
+            self.both.swap_out(entry, page(kind, seed + i))
+
+    @precondition(has_entries)
+    @rule(at=AT, count=FEW)
+    def swap_in(self, at: int, count: int) -> None:
+        for entry in self.both.live(at, count):
+            self.both.swap_in(entry)
+
+    @precondition(has_entries)
+    @rule(at=AT)
+    def poison(self, at: int) -> None:
+        for entry in self.both.live(at):
+            self.both.poison(entry)
+
+    @rule(segments=st.sampled_from([1, 2, 9]))
+    def writeback(self, segments: int) -> None:
+        self.both.writeback(segments)
+
+    @rule()
+    def clean(self) -> None:
+        self.both.clean()
+
+    @precondition(has_devices)
+    @rule(
+        at=AT,
+        nth=st.sampled_from([0, 0, 1, 2]),
+        fault=st.sampled_from(list(Fault)),
+        segments=st.sampled_from([1, 2, 9]),
+    )
+    def writeback_goes_wrong(self, at: int, nth: int, fault: Fault, segments: int) -> None:
+        device = at % len(self.both.model.devices)
+        self.both.writeback_with_fault(device, nth, fault, segments)
+
+    @precondition(has_devices)
+    @rule(at=AT, faults=READ_FAULTS, count=FEW)
+    def swap_in_goes_wrong(self, at: int, faults: list[Fault], count: int) -> None:
+        device = at % len(self.both.model.devices)
+        entries = sorted(self.both.stored_at(Backing.DEVICE))[at % 50 :][:count]
+        self.both.swap_in_with_faults(device, faults, entries)
+
+    @precondition(has_devices)
+    @rule(at=AT, faults=READ_FAULTS)
+    def cleaning_goes_wrong(self, at: int, faults: list[Fault]) -> None:
+        self.both.clean_with_faults(at % len(self.both.model.devices), faults)
+
+    @precondition(has_devices)
+    @rule(at=AT, segments=st.integers(0, 2), count=FEW)
+    def a_device_is_gone_for_a_while(self, at: int, segments: int, count: int) -> None:
+        device = at % len(self.both.model.devices)
+        entries = sorted(self.both.stored_at(Backing.DEVICE))[:count]
+        with self.both.gone(device):
+            for entry in entries:
+                self.both.swap_in(entry, Trouble(refused=True))
+            self.both.writeback(segments)
+            self.both.clean()
+
+    @precondition(has_devices)
+    @rule(at=AT, delay_us=st.integers(1, 300))
+    def a_device_is_slow_for_a_while(self, at: int, delay_us: int) -> None:
+        with self.both.slow(at % len(self.both.model.devices), delay_us):
+            self.both.writeback(2)
+
+    @invariant()
+    def both_agree(self) -> None:
+        if hasattr(self, "both"):
+            self.both.compare()
+
+    def teardown(self) -> None:
+        if hasattr(self, "both"):
+            self.both.end()
+
+
+def profile(**changes: Any) -> settings:
+    """One profile for all: reproducible, unless a long run asks for new numbers."""
+    return settings(
+        **{
+            "max_examples": 250,
+            "stateful_step_count": 40,
+            "deadline": None,
+            "derandomize": True,
+            "print_blob": True,
+            "database": None,
+            "verbosity": Verbosity.verbose
+            if os.environ.get("VSWAP_MODEL_VERBOSE")
+            else Verbosity.normal,
+            "suppress_health_check": list(HealthCheck),
+            **changes,
+        }
+    )
+
+
+def test_the_engine_does_what_the_model_says() -> None:
+    seconds = model_seconds()
+    if not seconds:
+        run_state_machine_as_test(LayerMachine, settings=profile())
+        return
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        run_state_machine_as_test(
+            LayerMachine, settings=profile(derandomize=False, stateful_step_count=80)
+        )

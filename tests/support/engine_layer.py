@@ -1,0 +1,152 @@
+"""The engine's swap layer through its C interface, in the words of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from errno import EBADMSG, EBUSY, EIO, ENOENT, ENOMEM, ENOSPC
+from typing import Any
+
+from vswap._loader import engine
+from vswap.model import PAGE_BYTES, Backing, SwapIn, SwapOut
+
+BACKINGS = [
+    Backing.NONE,
+    Backing.SAME,
+    Backing.CACHED,
+    Backing.RAM,
+    Backing.DEVICE,
+    Backing.POISONED,
+]
+SWAP_OUT_ENDS = {
+    0: SwapOut.SAME,
+    1: SwapOut.STORED,
+    2: SwapOut.UNNEEDED,
+    -ENOSPC: SwapOut.NO_ROOM,
+    -ENOENT: SwapOut.DEAD,
+}
+SWAP_IN_ENDS = {
+    0: SwapIn.OK,
+    -ENOENT: SwapIn.EMPTY,
+    -EBUSY: SwapIn.CACHED,
+    -EBADMSG: SwapIn.LOST,
+    -EIO: SwapIn.DEVICE_FAILED,
+}
+REPORT_BYTES = 1 << 14
+
+
+class Fault(IntEnum):
+    """What goes wrong with one call of a device."""
+
+    ERROR = 0
+    NO_SPACE = 1
+    SHORT = 2
+    CORRUPT = 3
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """What the layer says it holds and did."""
+
+    entries: int
+    same: int
+    stored: int
+    stored_bytes: int
+    swapped_out: int
+    swapped_in: int
+    lost: int
+    ram_segments: int
+    ram_limit: int
+    device_segments: int
+
+
+class EngineLayer:
+    """One layer; every call may come from several threads."""
+
+    def __init__(self, ram_segments: int, zstd: int = 0) -> None:
+        self._ffi, self._lib = engine().ffi, engine().lib
+        self._layer: Any = self._lib.vswap_layer_create(ram_segments, zstd, 0)
+        assert self._layer != self._ffi.NULL
+
+    def destroy(self) -> None:
+        """Every byte the layer holds goes with it."""
+        self._lib.vswap_layer_destroy(self._layer)
+        self._layer = self._ffi.NULL
+
+    def attach(self, places: int) -> int:
+        """A device in memory; its number."""
+        number = self._lib.vswap_layer_attach(self._layer, places)
+        assert number >= 0
+        return int(number)
+
+    def allocate(self, count: int) -> int | None:
+        """The first of `count` neighbours, or None when there are none left."""
+        first = self._ffi.new("uint64_t *")
+        code = self._lib.vswap_layer_allocate(self._layer, count, first)
+        assert code in (0, -ENOMEM), code
+        return int(first[0]) if code == 0 else None
+
+    def free(self, first: int, count: int = 1) -> int:
+        """Returns how many were dead."""
+        return int(self._lib.vswap_layer_free(self._layer, first, count))
+
+    def duplicate(self, entry: int) -> int | None:
+        """The new count; None for a dead entry."""
+        count = self._lib.vswap_layer_duplicate(self._layer, entry)
+        return int(count) if count > 0 else None
+
+    def count(self, entry: int) -> int:
+        return int(self._lib.vswap_layer_count(self._layer, entry))
+
+    def backing(self, entry: int) -> Backing:
+        """Free entries look like ones without bytes."""
+        return BACKINGS[self._lib.vswap_layer_backing(self._layer, entry)]
+
+    def cache(self, entry: int, frame: int) -> bool:
+        return bool(self._lib.vswap_layer_cache(self._layer, entry, frame))
+
+    def take_frame(self, entry: int) -> int | None:
+        frame = self._lib.vswap_layer_take_frame(self._layer, entry)
+        return int(frame) if frame >= 0 else None
+
+    def poison(self, entry: int) -> bool:
+        return int(self._lib.vswap_layer_poison(self._layer, entry)) == 0
+
+    def swap_out(self, entry: int, page: bytes) -> SwapOut:
+        return SWAP_OUT_ENDS[self._lib.vswap_layer_store(self._layer, entry, page)]
+
+    def swap_in(self, entry: int) -> tuple[SwapIn, bytes]:
+        page = bytearray(b"\xa5" * PAGE_BYTES)
+        code = self._lib.vswap_layer_load(self._layer, entry, self._ffi.from_buffer(page))
+        return SWAP_IN_ENDS[code], bytes(page)
+
+    def writeback(self, segments: int) -> int:
+        return int(self._lib.vswap_layer_writeback(self._layer, segments))
+
+    def clean(self) -> int:
+        return int(self._lib.vswap_layer_clean(self._layer))
+
+    def gauges(self) -> Gauges:
+        count = self._lib.vswap_layer_gauges(self._layer, self._ffi.NULL, 0)
+        values = self._ffi.new("uint64_t[]", count)
+        self._lib.vswap_layer_gauges(self._layer, values, count)
+        return Gauges(*(int(value) for value in values))
+
+    def check(self) -> list[str]:
+        """Every violated law; nobody else may use the layer meanwhile."""
+        report = self._ffi.new("char[]", REPORT_BYTES)
+        found = self._lib.vswap_layer_check(self._layer, report, REPORT_BYTES)
+        lines = self._ffi.string(report).decode().splitlines()
+        assert (found == 0) == (lines == [])
+        return lines
+
+    def plan(self, device: int, *, write: bool, nth: int, fault: Fault) -> None:
+        """The nth call from now on goes wrong."""
+        assert self._lib.vswap_layer_fault(self._layer, device, write, nth, fault) == 0
+
+    def condition(self, device: int, *, gone: bool = False, delay_us: int = 0) -> None:
+        """How the device is from now on; what was planned is forgotten."""
+        assert self._lib.vswap_layer_condition(self._layer, device, gone, delay_us) == 0
+
+    def calls(self, device: int, *, write: bool) -> int:
+        return int(self._lib.vswap_layer_calls(self._layer, device, write))

@@ -1,0 +1,227 @@
+"""The engine's swap layer and the model of it, doing the same and compared after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from support.engine_layer import EngineLayer, Fault
+from vswap.model import (
+    PAGE_BYTES,
+    STORED,
+    Backing,
+    Device,
+    Event,
+    Layer,
+    SwapIn,
+    SwapOut,
+    Trouble,
+)
+
+CLEANER_SPARE = 2
+"""Segments beyond the limit that the cleaner may copy into."""
+DEAD_KEPT = 8
+"""So many entries that are gone are asked for again after each step."""
+FAULTS_THAT_CLOSE = (Fault.ERROR, Fault.SHORT)
+
+
+class Lockstep:
+    """Operations on both; whatever differs is an AssertionError."""
+
+    def __init__(self, ram_segments: int, places: Iterable[int] = (), zstd: int = 0) -> None:
+        self.engine = EngineLayer(ram_segments, zstd)
+        self.model = Layer()
+        self.frames = 0
+        self._dead: list[int] = []
+        for number in places:
+            assert self.engine.attach(number) == len(self.model.devices)
+            self.model.devices.append(Device(number))
+
+    # Picking
+
+    def live(self, at: int, count: int = 1) -> list[int]:
+        """Up to `count` entries in use from the `at`-th on, round and round."""
+        entries = sorted(self.model.entries)
+        return [entries[(at + i) % len(entries)] for i in range(min(count, len(entries)))]
+
+    def dead(self) -> list[int]:
+        """Numbers of entries that are gone, or never were."""
+        self._dead = [entry for entry in self._dead if entry not in self.model.entries][-DEAD_KEPT:]
+        never = next(n for n in range(1 << 30, 1 << 31) if n not in self.model.entries)
+        return [*self._dead, never]
+
+    # Operations
+
+    def allocate(self, count: int) -> range:
+        first = self.engine.allocate(count)
+        assert first is not None
+        return self.model.allocate(first, count)
+
+    def duplicate(self, entry: int) -> None:
+        assert self.engine.duplicate(entry) == self.model.duplicate(entry)
+
+    def free(self, first: int, count: int = 1) -> None:
+        ending = range(first, first + count)
+        assert self.engine.free(first, count) == self.model.free(ending).dead
+        self._bury(ending)
+
+    def cache(self, entry: int) -> None:
+        self.frames += 1
+        assert self.engine.cache(entry, self.frames) == self.model.cache(entry, self.frames)
+
+    def take_frame(self, entry: int) -> None:
+        assert self.engine.take_frame(entry) == self.model.take_frame(entry)
+        self._bury([entry])
+
+    def poison(self, entry: int) -> None:
+        assert self.engine.poison(entry) == self.model.lose(entry)
+
+    def swap_out(self, entry: int, page: bytes) -> SwapOut:
+        gauges = self.engine.gauges()
+        full = gauges.ram_segments >= gauges.ram_limit
+        end = self.engine.swap_out(entry, page)
+        allowed = self.model.may_swap_out(entry, page, ram_is_full=full)
+        assert end in allowed, (entry, end, allowed, gauges)
+        self.model.swap_out(entry, page, end, self.engine.backing(entry))
+        self._bury([entry])
+        return end
+
+    def swap_in(self, entry: int, trouble: Trouble | None = None) -> SwapIn:
+        end, page = self.engine.swap_in(entry)
+        allowed = self.model.may_swap_in(entry, trouble or Trouble())
+        assert end in allowed, (entry, end, allowed, self.model.backing(entry))
+        self.model.swap_in(entry, end, page)
+        return end
+
+    def writeback(self, segments: int) -> int:
+        writes = [self.engine.calls(n, write=True) for n in range(len(self.model.devices))]
+        written = self.engine.writeback(segments)
+        assert 0 <= written <= segments
+        for number, device in enumerate(self.model.devices):
+            if device.closed:
+                assert self.engine.calls(number, write=True) == writes[number], (
+                    "written though closed"
+                )
+        self.observe(Event.WRITEBACK)
+        return written
+
+    def clean(self) -> None:
+        self.engine.clean()
+        self.observe(Event.CLEAN)
+
+    # Devices that fail
+
+    def writeback_with_fault(self, device: int, nth: int, fault: Fault, segments: int) -> None:
+        """Whatever a write does, no page is lost but those whose bytes the device changed and kept silent about."""
+        before = self.engine.calls(device, write=True)
+        elsewhere = self.stored_at(Backing.DEVICE)
+        self.engine.plan(device, write=True, nth=nth, fault=fault)
+        self.writeback(segments)
+        happened = self.engine.calls(device, write=True) - before > nth
+        self.engine.condition(device)
+        if not happened:
+            return
+        if fault is Fault.CORRUPT:
+            for entry in self.stored_at(Backing.DEVICE) - elsewhere:
+                self.swap_in(entry, Trouble(corrupt_reads=2))
+        else:
+            self.model.devices[device].write_failed(for_want_of_space=fault is Fault.NO_SPACE)
+
+    def swap_in_with_faults(self, device: int, faults: list[Fault], entries: list[int]) -> None:
+        """The right bytes, or an error that says so; a refused read costs nothing but the try."""
+        for nth, fault in enumerate(faults):
+            self.engine.plan(device, write=False, nth=nth, fault=fault)
+        trouble = Trouble(
+            refused=any(fault is not Fault.CORRUPT for fault in faults),
+            corrupt_reads=faults.count(Fault.CORRUPT),
+        )
+        for entry in entries:
+            self.swap_in(entry, trouble)
+        self.engine.condition(device)
+
+    def clean_with_faults(self, device: int, faults: list[Fault]) -> None:
+        """What cannot be read is not moved."""
+        for nth, fault in enumerate(faults):
+            self.engine.plan(device, write=False, nth=nth, fault=fault)
+        self.clean()
+        self.engine.condition(device)
+
+    @contextmanager
+    def gone(self, device: int) -> Iterator[None]:
+        """The device answers nothing meanwhile; the first write that it refuses closes it for good."""
+        before = self.engine.calls(device, write=True)
+        self.engine.condition(device, gone=True)
+        yield
+        if self.engine.calls(device, write=True) > before:
+            self.model.devices[device].write_failed(for_want_of_space=False)
+        self.engine.condition(device)
+
+    @contextmanager
+    def slow(self, device: int, delay_us: int) -> Iterator[None]:
+        self.engine.condition(device, delay_us=delay_us)
+        yield
+        self.engine.condition(device)
+
+    # Comparing
+
+    def stored_at(self, backing: Backing) -> set[int]:
+        entries = self.model.entries.items()
+        return {number for number, entry in entries if entry.backing is backing}
+
+    def observe(self, event: Event = Event.NOTHING) -> None:
+        """Backings: equal, or moved in a way that the event permits."""
+        for number, entry in self.model.entries.items():
+            backing = self.engine.backing(number)
+            if backing in STORED and entry.backing in STORED:
+                self.model.moved(number, backing, event)
+            assert backing is entry.backing, (number, backing, entry.backing)
+
+    def compare(self) -> None:
+        """Everything the model knows, asked of the engine; then the engine's own laws."""
+        self.observe()
+        for number, entry in self.model.entries.items():
+            assert self.engine.count(number) == entry.count, number
+            if entry.backing in STORED:
+                self.swap_in(number)
+        for number in self.dead():
+            self.refuses(number)
+        self.compare_charges()
+        assert self.engine.check() == []
+
+    def refuses(self, dead: int) -> None:
+        """An entry that is gone does nothing, and comes back with no operation."""
+        assert self.engine.count(dead) == 0
+        assert self.engine.backing(dead) is Backing.NONE
+        assert self.engine.duplicate(dead) is None
+        assert self.engine.swap_in(dead)[0] is SwapIn.EMPTY
+        assert self.engine.swap_out(dead, bytes(PAGE_BYTES)) is SwapOut.DEAD
+        assert self.engine.take_frame(dead) is None
+        assert not self.engine.cache(dead, 1)
+        assert self.engine.free(dead) == 1
+
+    def compare_charges(self) -> None:
+        """What is charged is what is there; places and segments stay within what there is."""
+        gauges, charges = self.engine.gauges(), self.model.charges()
+        assert (gauges.entries, gauges.same, gauges.stored) == (
+            charges.entries,
+            charges.same,
+            charges.stored,
+        )
+        assert charges.stored <= gauges.stored_bytes <= charges.stored * PAGE_BYTES
+        assert gauges.ram_segments <= gauges.ram_limit + CLEANER_SPARE
+        assert gauges.device_segments <= self.model.places_wanted_at_most()
+
+    def end(self) -> None:
+        """Every owner lets go, every frame is taken: nothing is left, and nothing is charged."""
+        for number, entry in list(self.model.entries.items()):
+            for _ in range(entry.count):
+                self.free(number)
+            if number in self.model.entries:
+                self.take_frame(number)
+        assert not self.model.entries
+        self.clean()
+        self.compare()
+        self.engine.destroy()
+
+    def _bury(self, entries: Iterable[int]) -> None:
+        self._dead += [entry for entry in entries if entry not in self.model.entries]

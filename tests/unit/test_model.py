@@ -1,0 +1,143 @@
+"""The model of the swap layer is what docs/model.md says, and needs nothing native."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vswap.model import (
+    LEGAL,
+    STORED,
+    Backing,
+    Charges,
+    Device,
+    Event,
+    Freed,
+    Layer,
+    RangeError,
+    SpecificationError,
+    Step,
+    SwapIn,
+    SwapOut,
+    Trouble,
+)
+
+MODEL = Path(__file__).parents[2] / "python" / "vswap" / "model"
+TEXT = b"some page of text" * 240 + bytes(16)
+ZEROS = bytes(4096)
+WORD_OF_A_DOUBLE = bytes.fromhex("9a9999999999b93f") * 512
+
+
+def one_entry() -> tuple[Layer, int]:
+    layer = Layer()
+    return layer, layer.allocate(512, 1)[0]
+
+
+def test_the_model_imports_nothing_but_itself_and_pythons_own() -> None:
+    allowed = {"__future__", "collections", "dataclasses", "enum", "vswap"}
+    for path in MODEL.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module is not None
+                assert node.module.split(".")[0] in allowed
+                assert not node.module.startswith("vswap") or node.module.startswith("vswap.model")
+            assert not isinstance(node, ast.Import)
+
+
+def test_the_model_loads_neither_engine_nor_cffi() -> None:
+    program = (
+        "import sys, vswap.model; print([m for m in sys.modules if 'cffi' in m or 'numpy' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 1), (511, 1), (513, 2), (514, 3), (1020, 8), (512, 513), (512, 0)]
+)
+def test_a_range_that_is_no_allocation_is_refused(first: int, count: int) -> None:
+    with pytest.raises(RangeError):
+        Layer().allocate(first, count)
+
+
+def test_an_entry_in_use_is_not_handed_out() -> None:
+    layer, _ = one_entry()
+    with pytest.raises(SpecificationError, match="twice"):
+        layer.allocate(512, 4)
+
+
+def test_only_an_allocation_brings_a_free_entry_into_use() -> None:
+    steps = {step for backing, step in LEGAL if backing is Backing.FREE}
+    assert steps == {Step.HAND_OUT}
+
+
+def test_every_backing_in_use_can_end() -> None:
+    for backing in set(Backing) - {Backing.FREE}:
+        assert Backing.FREE in LEGAL[backing, Step.END]
+
+
+def test_bytes_move_only_between_places_that_hold_bytes() -> None:
+    assert {backing for backing, step in LEGAL if step is Step.MOVE} == STORED
+
+
+def test_a_page_of_one_word_is_kept_in_the_descriptor_if_the_word_fits() -> None:
+    layer, entry = one_entry()
+    assert layer.may_swap_out(entry, ZEROS, ram_is_full=True) == {SwapOut.SAME}
+    assert layer.may_swap_out(entry, WORD_OF_A_DOUBLE, ram_is_full=False) == {SwapOut.STORED}
+    with pytest.raises(SpecificationError):
+        layer.swap_out(entry, ZEROS, SwapOut.SAME, Backing.RAM)
+
+
+def test_a_swap_out_without_room_changes_nothing() -> None:
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    layer.swap_out(entry, TEXT[::-1], SwapOut.NO_ROOM, Backing.RAM)
+    layer.swap_in(entry, SwapIn.OK, TEXT)
+
+
+def test_wrong_bytes_are_refused() -> None:
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError, match="wrong bytes"):
+        layer.swap_in(entry, SwapIn.OK, ZEROS)
+
+
+def test_nothing_moves_while_nobody_moves_it() -> None:
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    for event in (Event.NOTHING, Event.CLEAN):
+        with pytest.raises(SpecificationError):
+            layer.moved(entry, Backing.DEVICE, event)
+
+
+def test_a_lost_page_stays_lost_until_it_is_given_new_bytes() -> None:
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    assert layer.lose(entry)
+    assert layer.may_swap_in(entry, Trouble()) == {SwapIn.LOST}
+    layer.swap_out(entry, ZEROS, SwapOut.SAME, Backing.SAME)
+    assert layer.may_swap_in(entry) == {SwapIn.OK}
+
+
+def test_charged_is_what_is_there() -> None:
+    layer = Layer()
+    entries = layer.allocate(512, 4)
+    layer.swap_out(entries[0], ZEROS, SwapOut.SAME, Backing.SAME)
+    layer.swap_out(entries[1], TEXT, SwapOut.STORED, Backing.RAM)
+    layer.cache(entries[2], 9)
+    assert layer.charges() == Charges(entries=4, same=1, stored=1)
+    assert layer.free(entries) == Freed(freed=3, still_cached=1)
+    assert layer.charges() == Charges(entries=1, same=0, stored=0)
+
+
+def test_a_full_device_is_only_full_and_a_failed_one_is_closed() -> None:
+    device = Device(places=4)
+    device.write_failed(for_want_of_space=True)
+    assert not device.closed
+    device.write_failed(for_want_of_space=False)
+    device.write_failed(for_want_of_space=True)
+    assert device.closed
