@@ -82,7 +82,12 @@ pub unsafe extern "C" fn vswap_space_create(
     };
     let started = Config::from_text(config)
         .map_err(StartError::from)
-        .and_then(Engine::start);
+        .and_then(|config| {
+            Engine::start(Config {
+                build_id: crate::BUILD,
+                ..config
+            })
+        });
     match started {
         Ok(engine) => {
             let space = Box::into_raw(Box::new(vswap_space::of(&engine)));

@@ -22,6 +22,9 @@ use std::ffi::{CStr, c_char};
 /// Changes when a function or layout of this interface does.
 pub const VSWAP_ABI_VERSION: u32 = 1;
 
+/// What this library was built from, for telling copies apart.
+pub const BUILD: &str = env!("VSWAP_BUILD_ID");
+
 const BUILD_ID: &str = concat!(env!("VSWAP_BUILD_ID"), "\0");
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
 

@@ -91,9 +91,18 @@ pub(crate) fn pwrite(fd: i32, data: &[u8], offset: u64) -> Result<usize, Errno> 
 
 /// Waits until `fd` has something to read; false on timeout and on a signal.
 pub(crate) fn poll_in(fd: i32, timeout_ms: i32) -> Result<bool, Errno> {
+    poll_for(fd, libc::POLLIN, timeout_ms)
+}
+
+/// Waits until `fd` takes something more; false on timeout and on a signal.
+pub(crate) fn poll_out(fd: i32, timeout_ms: i32) -> Result<bool, Errno> {
+    poll_for(fd, libc::POLLOUT, timeout_ms)
+}
+
+fn poll_for(fd: i32, events: i16, timeout_ms: i32) -> Result<bool, Errno> {
     let mut entry = libc::pollfd {
         fd,
-        events: libc::POLLIN,
+        events,
         revents: 0,
     };
     let timeout = (timeout_ms >= 0).then(|| libc::timespec {
@@ -108,7 +117,7 @@ pub(crate) fn poll_in(fd: i32, timeout_ms: i32) -> Result<bool, Errno> {
     match unsafe { call(Sysno::ppoll, [entry_addr, 1, timeout, 0, 0, 0]) } {
         Ok(0) => Ok(false),
         Ok(_) if entry.revents & libc::POLLNVAL != 0 => Err(Errno::EBADF),
-        Ok(_) => Ok(entry.revents & libc::POLLIN != 0),
+        Ok(_) => Ok(entry.revents & events != 0),
         Err(Errno::EINTR) => Ok(false),
         Err(e) => Err(e),
     }

@@ -28,3 +28,4 @@ pub mod sys;
 pub mod thread;
 pub mod tls;
 pub mod uffd;
+pub mod unix;

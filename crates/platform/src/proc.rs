@@ -114,6 +114,30 @@ pub fn pid_namespace() -> Option<u64> {
     first_number(link.get(..len)?.strip_prefix(b"pid:[")?)
 }
 
+/// The user whose rights this process has now.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    crate::sys::geteuid() as u32
+}
+
+/// When this process started, in clock ticks since boot: with its number it
+/// names one process, also when the number is used again.
+pub fn start_ticks() -> Result<u64, Errno> {
+    /// The field's place behind the name, which may hold blanks and brackets.
+    const BEHIND_NAME: usize = 19;
+    let mut text = [0u8; 1024];
+    let len = read_small(c"/proc/self/stat", &mut text)?;
+    let text = text.get(..len).unwrap_or_default();
+    let name_end = text.iter().rposition(|b| *b == b')').ok_or(Errno::EIO)?;
+    let fields = text.get(name_end + 1..).unwrap_or_default();
+    fields
+        .split(u8::is_ascii_whitespace)
+        .filter(|field| !field.is_empty())
+        .nth(BEHIND_NAME)
+        .and_then(first_number)
+        .ok_or(Errno::EIO)
+}
+
 /// Reads a short file whole; what does not fit is cut off.
 pub fn read_small(path: &CStr, out: &mut [u8]) -> Result<usize, Errno> {
     let fd = fd::open(path, libc::O_RDONLY, 0)?;
@@ -206,6 +230,13 @@ mod tests {
         assert!(quick.anon_bytes().abs_diff(after.anon_bytes) < 8 << 20);
         assert!(after.file_bytes > 0);
         assert_eq!(after.counted_bytes(), after.anon_bytes + after.shmem_bytes);
+    }
+
+    #[test]
+    fn a_process_has_a_start_that_does_not_change() {
+        let start = start_ticks().unwrap();
+        assert!(start > 0);
+        assert_eq!(start_ticks(), Ok(start));
     }
 
     #[test]

@@ -176,6 +176,9 @@ unsafe_calls! {
 
 safe_calls! {
     dup(fd: i32);
+    socket(domain: i32, kind: i32, protocol: i32);
+    listen(fd: i32, backlog: i32);
+    shutdown(fd: i32, how: i32);
     userfaultfd(flags: i32);
     eventfd2(initial: u32, flags: i32);
     pidfd_open(pid: i32, flags: u32);

@@ -38,7 +38,10 @@ pub struct Settings {
 /// Starts the engine from the environment. On failure says why, in a sentence.
 pub fn start() -> Result<Settings, String> {
     let config = Config::from_env(&variable).map_err(|error| error.to_string())?;
-    let config = config.ok_or("VSWAP_RAM is not set")?;
+    let config = Config {
+        build_id: vswap_capi::BUILD,
+        ..config.ok_or("VSWAP_RAM is not set")?
+    };
     let engine = Engine::start(config).map_err(|error| error.to_string())?;
     let (low, len) = engine.range();
     LOW.store(low, Ordering::Relaxed);

@@ -66,6 +66,8 @@ pub struct Config {
     pub tree_fd: Option<i32>,
     /// The same memory as a path, for a process that did not inherit the descriptor.
     pub tree_path: Option<String>,
+    /// What the library was built from: told to whoever asks over the control socket.
+    pub build_id: &'static str,
 }
 
 /// A configuration that cannot be used; displays as one sentence.
@@ -90,6 +92,7 @@ impl Default for Config {
             pool_percent: POOL_PERCENT,
             tree_fd: None,
             tree_path: None,
+            build_id: "",
         }
     }
 }

@@ -22,6 +22,7 @@ use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, LatencyHistogram, PAGE_SHIFT, PAGE_SI
 
 use crate::budget::{Budget, Scope};
 use crate::config::{Config, ConfigError};
+use crate::control::slots::Slots;
 use crate::delivery::Delivery;
 use crate::devices;
 use crate::error::StartError;
@@ -62,6 +63,7 @@ pub struct Engine {
     pub(crate) threads: Threads,
     pub(crate) handlers: Handlers,
     pub(crate) handles: RankedMutex<Vec<Thread>, 7>,
+    pub(crate) control: Slots,
     pub(crate) streams: Streams,
     pub(crate) zeros: AnonMap,
     pub(crate) counters: Counters,
@@ -120,6 +122,7 @@ impl Engine {
             threads: Threads::default(),
             handlers: Handlers::default(),
             handles: RankedMutex::new(Vec::with_capacity(64)),
+            control: Slots::default(),
             streams: Streams::default(),
             zeros: zero_block().map_err(StartError::Memory)?,
             counters: Counters::new(),

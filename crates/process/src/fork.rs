@@ -5,7 +5,7 @@
 //! private descriptor table, so the child never sees it. Between the fork and
 //! [`child`] nothing may touch a page that is out: it would read zeros.
 //!
-//! Order in `prepare`: registry, run allocator, asking, world (waits until no
+//! Order in `prepare`: registry, clients, run allocator, asking, world (waits until no
 //! operation is inside, so no block is locked), the layers below, the arena.
 
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub fn prepare() {
     for engine in registry::lock_for_fork() {
         // The child reads places on devices through descriptors of this table.
         let _ = engine.layer.store().device_fds();
+        engine.control.lock_for_fork();
         engine.runs.lock_for_fork();
         engine.desk.lock_for_fork();
         engine.world.close();
@@ -48,6 +49,7 @@ pub fn parent() {
         engine.world.open();
         engine.desk.unlock_after_fork();
         engine.runs.unlock_after_fork();
+        engine.control.unlock_after_fork();
     }
     registry::unlock_after_fork();
     for engine in registry::all() {
@@ -64,6 +66,8 @@ pub fn child() {
         engine.workers.reset_in_child();
         engine.handles.reset_in_child();
         engine.handlers.reset_in_child();
+        engine.control.unlock_after_fork();
+        engine.control.reset_in_child();
         engine.reclaim_event.after_fork_in_child();
         engine.write_event.after_fork_in_child();
         engine.world.open();

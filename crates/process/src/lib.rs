@@ -11,6 +11,7 @@ mod arm;
 pub mod budget;
 mod check;
 pub mod config;
+mod control;
 mod delivery;
 mod devices;
 mod engine;

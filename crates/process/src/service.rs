@@ -5,6 +5,7 @@
 //! | `vswap-reclaim` | owns the private descriptor table; samples, reclaims, answers requests, publishes counters |
 //! | `vswap-fault/N` | thread delivery: one per CPU, pinned, serves faults (`handlers`) |
 //! | `vswap-write` | writes segments to devices, cleans the log |
+//! | `vswap-control` | waits for clients of the control socket; each gets a `vswap-client` |
 //!
 //! The reclaim thread leaves the program's descriptor table first
 //! (`unshare(CLONE_FILES)`) and keeps the userfaultfd and the swap files in its
@@ -19,6 +20,7 @@ use vswap_platform::errno::Errno;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
 
+use crate::control::thread::control_main;
 use crate::delivery::Delivery;
 use crate::engine::Engine;
 use crate::error::StartError;
@@ -240,7 +242,20 @@ impl Engine {
                 self.start_one(&format!("vswap-fault/{index}"), Some(cpu), fault_main)?;
             }
         }
-        self.start_one("vswap-write", None, write_main)
+        self.start_one("vswap-write", None, write_main)?;
+        self.start_control();
+        Ok(())
+    }
+
+    /// The last thread, and the one that a program can do without.
+    fn start_control(self: &Arc<Self>) {
+        self.open_control();
+        if self.control.listener().is_some()
+            && let Err(StartError::Thread(error)) =
+                self.start_one("vswap-control", None, control_main)
+        {
+            self.without_control(error);
+        }
     }
 
     fn start_one(
@@ -279,6 +294,7 @@ fn reclaim_main(engine: Arc<Engine>) {
     if up.is_ok() {
         reclaim_loop(&engine, &publisher);
         engine.write_event.signal();
+        engine.control.wake();
     }
 }
 

@@ -91,7 +91,7 @@ def _engines(proc: str, pid: int) -> list[Program]:
         control = next((path for path, link in links if CONTROL_NAME in link), None)
         inode = _inode(stats) if stats else None
         if stats and inode is not None and inode not in found:
-            found[inode] = Program(pid, _command(f"{proc}/{pid}"), stats, control)
+            found[inode] = Program(pid, command_of(pid, proc), stats, control)
     return list(found.values())
 
 
@@ -137,8 +137,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _command(directory: str) -> str:
+def command_of(pid: int, proc: str = "/proc") -> str:
     """Return the command of a process, as short as it can be told apart by."""
+    directory = f"{proc}/{pid}"
     words = _read(f"{directory}/cmdline").rstrip("\0").split("\0")
     if not words[0]:
         return _read(f"{directory}/comm").strip()

@@ -1,0 +1,57 @@
+//! What is done for each request. What takes long tells its caller how far it
+//! is and ends when the caller leaves.
+
+use super::answer::Json;
+use super::conversation::Caller;
+use super::request::Request;
+use crate::engine::Engine;
+
+/// The protocol's version: changes when a request or an answer does.
+const PROTOCOL: u32 = 1;
+/// Broken laws told at most; the count tells the rest.
+const BROKEN_MOST: usize = 100;
+
+/// Does what is asked.
+///
+/// # Errors
+/// A sentence for the client; nothing was changed then.
+pub fn obey(engine: &Engine, request: Request, caller: &mut Caller<'_>) -> Result<Json, String> {
+    match request {
+        Request::Hello => Ok(hello(engine)),
+        Request::Ram(bytes) => ram(engine, bytes),
+        Request::Check => check(engine, caller),
+        Request::Cancel => Err("nothing is under way that could be ended".into()),
+    }
+}
+
+fn hello(engine: &Engine) -> Json {
+    Json::Object(vec![
+        ("protocol", Json::number(PROTOCOL)),
+        ("version", Json::text(env!("CARGO_PKG_VERSION"))),
+        ("build_id", Json::text(engine.config().build_id)),
+        ("pid", Json::number(std::process::id())),
+        ("space", Json::number(engine.control.number())),
+    ])
+}
+
+fn ram(engine: &Engine, bytes: u64) -> Result<Json, String> {
+    let before = engine.ram();
+    engine.set_ram(bytes).map_err(|error| error.to_string())?;
+    Ok(Json::Object(vec![
+        ("before_bytes", Json::number(before)),
+        ("ram_bytes", Json::number(bytes)),
+    ]))
+}
+
+/// The program stands still meanwhile, so not for somebody who has left.
+fn check(engine: &Engine, caller: &mut Caller<'_>) -> Result<Json, String> {
+    if !caller.go_on(0, engine.own_bytes()) {
+        return Err("nobody waits for the answer".into());
+    }
+    let broken = engine.check();
+    let told = broken.iter().take(BROKEN_MOST).map(Json::text);
+    Ok(Json::Object(vec![
+        ("broken_count", Json::number(broken.len() as u64)),
+        ("broken", Json::List(told.collect())),
+    ]))
+}

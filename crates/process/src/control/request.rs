@@ -1,0 +1,218 @@
+//! What may be asked: one line, a verb and its fields, a blank between each.
+//!
+//! ```text
+//! ram 314572800
+//! swapon /var/tmp/my%20swap:2G
+//! ```
+//!
+//! In a field every byte that is not printable ASCII, and `%` itself, is
+//! written `%XX`. Nothing is guessed: two blanks in a row, a stray byte, a
+//! field too many is an error that says so.
+
+use vswap_units::Bytes;
+
+/// Bytes of a line at most: a path of 4096, every byte of it written `%XX`.
+pub const LINE_MOST: usize = 16 << 10;
+/// Fields behind the verb at most.
+const FIELDS_MOST: usize = 4;
+
+/// One request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Who are you?
+    Hello,
+    /// Another budget, in bytes.
+    Ram(u64),
+    /// Do all laws hold?
+    Check,
+    /// End what is under way; only has a meaning there.
+    Cancel,
+}
+
+/// A verb, how many fields it takes, and what they mean.
+struct Verb {
+    name: &'static str,
+    fields: usize,
+    read: fn(&[String]) -> Result<Request, String>,
+}
+
+/// The table of requests.
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "hello",
+        fields: 0,
+        read: |_| Ok(Request::Hello),
+    },
+    Verb {
+        name: "ping",
+        fields: 0,
+        read: |_| Ok(Request::Hello),
+    },
+    Verb {
+        name: "ram",
+        fields: 1,
+        read: |fields| size(fields).map(Request::Ram),
+    },
+    Verb {
+        name: "check",
+        fields: 0,
+        read: |_| Ok(Request::Check),
+    },
+    Verb {
+        name: "cancel",
+        fields: 0,
+        read: |_| Ok(Request::Cancel),
+    },
+];
+
+impl Request {
+    /// Reads a line, without its end.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        if line.len() > LINE_MOST {
+            return Err(too_long());
+        }
+        let mut words = line.split(|byte| *byte == b' ');
+        let name = field(words.next().unwrap_or_default())?;
+        let verb = VERBS.iter().find(|verb| verb.name == name);
+        let verb = verb.ok_or_else(|| format!("'{}' is no request", short(&name)))?;
+        let mut fields = Vec::with_capacity(FIELDS_MOST);
+        for word in words {
+            fields.push(field(word)?);
+            if fields.len() > FIELDS_MOST {
+                break;
+            }
+        }
+        if fields.len() != verb.fields {
+            return Err(format!("'{}' takes {} fields", verb.name, verb.fields));
+        }
+        (verb.read)(&fields)
+    }
+}
+
+/// For a line that does not end.
+pub fn too_long() -> String {
+    format!("a request has at most {LINE_MOST} bytes")
+}
+
+fn size(fields: &[String]) -> Result<u64, String> {
+    let text = first(fields);
+    let size = Bytes::parse(text).map_err(|error| format!("'{}': {error}", short(text)))?;
+    Ok(size.0)
+}
+
+fn first(fields: &[String]) -> &str {
+    fields.first().map_or("", String::as_str)
+}
+
+/// A field as it was before it was written for the line.
+fn field(word: &[u8]) -> Result<String, String> {
+    if word.is_empty() {
+        return Err("a request is words with one blank between them".into());
+    }
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'%' => {
+                let [high, low, tail @ ..] = rest else {
+                    return Err("a '%' in a request is followed by two hexadecimal digits".into());
+                };
+                bytes.push(escaped(*high, *low)?);
+                rest = tail;
+            }
+            b'!'..=b'~' => bytes.push(byte),
+            _ => return Err(format!("byte {byte:#04x} in a request is written as %XX")),
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "a request is UTF-8".to_owned())?;
+    if text.contains('\0') {
+        return Err("a request has no zero bytes".into());
+    }
+    Ok(text)
+}
+
+fn escaped(high: u8, low: u8) -> Result<u8, String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digit(high)
+        .zip(digit(low))
+        .map(|(high, low)| (high * 16 + low) as u8)
+        .ok_or_else(|| "a '%' in a request is followed by two hexadecimal digits".into())
+}
+
+/// The beginning of a text, for a sentence about it.
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error(line: &[u8]) -> String {
+        Request::parse(line).unwrap_err()
+    }
+
+    #[test]
+    fn every_verb_is_read() {
+        assert_eq!(Request::parse(b"hello"), Ok(Request::Hello));
+        assert_eq!(Request::parse(b"ping"), Ok(Request::Hello));
+        assert_eq!(Request::parse(b"check"), Ok(Request::Check));
+        assert_eq!(Request::parse(b"cancel"), Ok(Request::Cancel));
+        assert_eq!(Request::parse(b"ram 300M"), Ok(Request::Ram(300 << 20)));
+        assert_eq!(
+            Request::parse(b"ram 300%20MiB"),
+            Ok(Request::Ram(300 << 20))
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_named() {
+        assert!(error(b"").contains("words"));
+        assert!(error(b"Hello").contains("'Hello'"));
+        assert!(error(b"format /dev/sda").contains("'format'"));
+        assert!(error(&[b'x'; 3000]).len() < 100);
+        assert!(error(b"ram").contains("takes 1"));
+        assert!(error(b"ram 1 2").contains("takes 1"));
+        assert!(error(b"check all").contains("takes 0"));
+        assert!(error(b"ram lots").contains("'lots'"));
+        assert!(error(b"ram 99999999999T").contains("64 bits"));
+    }
+
+    #[test]
+    fn blanks_and_bytes_are_taken_literally() {
+        for line in [&b" ping"[..], b"ping ", b"ram  300M", b" "] {
+            assert!(error(line).contains("one blank"), "{line:?}");
+        }
+        for line in [&b"ping\r"[..], b"ping\0", b"ram\t300M", b"ram 3\xff"] {
+            assert!(error(line).contains("%XX"), "{line:?}");
+        }
+        for line in [&b"ram %"[..], b"ram %3", b"ram %zz", b"ram %+1"] {
+            assert!(error(line).contains("hexadecimal"), "{line:?}");
+        }
+        assert!(error(b"ram %ff").contains("UTF-8"));
+        assert!(error(b"ram 3%00").contains("zero"));
+        assert!(error(&vec![b'r'; LINE_MOST + 1]).contains("at most"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_in_one_sentence(line in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(sentence) = Request::parse(&line) {
+                prop_assert!(!sentence.is_empty() && sentence.len() < 200);
+            }
+        }
+
+        #[test]
+        fn any_fields_behind_a_verb_are_read_or_refused(
+            verb in 0..VERBS.len(), tail in "[ -~]{0,60}"
+        ) {
+            let line = format!("{} {tail}", VERBS[verb].name);
+            let _ = Request::parse(line.as_bytes());
+        }
+    }
+}
