@@ -6,9 +6,10 @@
 use crate::cluster::ClusterState;
 use crate::descriptor::{Tag, Word};
 use crate::entry::{CLUSTER_ENTRIES, EntryId};
-use crate::group::Sums;
 use crate::layer::SwapLayer;
-use vswap_store::{Stored, Workspace};
+use crate::tally::Sums;
+use std::collections::BTreeMap;
+use vswap_store::{GroupId, Stored, Workspace};
 
 /// How long a pin may be held before that is a violated law.
 const PIN_LIMIT_NS: u64 = 2_000_000_000;
@@ -24,6 +25,8 @@ struct Census {
     objects: Vec<(u64, Stored)>,
     stored_bytes: u64,
     frames: Vec<(u32, EntryId)>,
+    /// Entries in use by group.
+    groups: BTreeMap<GroupId, u64>,
 }
 
 impl SwapLayer {
@@ -55,12 +58,36 @@ impl SwapLayer {
         let quiet = self.sums() == before;
         census.compare(&before, quiet);
         census.look_for_twins();
+        if quiet {
+            self.check_groups(&mut census);
+        }
         let report = self
             .store
             .check(&mut census.objects.iter().copied(), workspace);
         let Census { mut laws, .. } = census;
         laws.extend(report.broken);
         laws
+    }
+
+    /// Entries are charged to the group of their cluster, and objects lie in segments of their entry's group.
+    fn check_groups(&self, census: &mut Census) {
+        for group in self.store.groups().all() {
+            let found = census.groups.get(&group).copied().unwrap_or_default();
+            let charged = self.allocator.entries_of(group);
+            if found != charged {
+                census.violated(format!(
+                    "{group:?}: {found} entries found, {charged} charged"
+                ));
+            }
+        }
+        let strays = census.objects.iter().filter(|&&(owner, object)| {
+            EntryId::new(owner)
+                .is_some_and(|entry| self.store.group_of(object) != Some(self.group_of(entry)))
+        });
+        let strays = strays.count();
+        if strays != 0 {
+            census.violated(format!("{strays} objects lie in segments of another group"));
+        }
     }
 
     fn visit(&self, cluster: usize, census: &mut Census) {
@@ -81,6 +108,8 @@ impl SwapLayer {
             ));
         }
         census.used += state.used() as u64;
+        let payer = self.allocator.payer(cluster);
+        *census.groups.entry(payer).or_default() += state.used() as u64;
         if state.used() == 0 && !state.is_anyones_current() {
             return;
         }
@@ -140,13 +169,17 @@ impl Census {
 
     /// What is there against what was charged.
     fn compare(&mut self, sums: &Sums, quiet: bool) {
-        let charge = sums.charge();
         let objects = self.objects.len() as u64;
         let pairs = [
-            ("entries in use", self.used, charge.entries, quiet),
+            ("entries in use", self.used, sums.entries_now(), quiet),
             ("pages of one word", self.same, sums.same_now(), true),
-            ("stored pages", objects, charge.stored_pages, true),
-            ("stored bytes", self.stored_bytes, charge.stored_bytes, true),
+            ("stored pages", objects, sums.stored_now(), true),
+            (
+                "stored bytes",
+                self.stored_bytes,
+                sums.stored_bytes_now(),
+                true,
+            ),
         ];
         for (what, found, charged, comparable) in pairs {
             if comparable && found != charged {

@@ -31,9 +31,8 @@ impl SwapLayer {
         self.store.fork_child();
         self.allocator.unlock_after_fork();
         self.clear_passing_pins();
-        for worker in &self.workers {
-            worker.current.store(0, SeqCst);
-        }
+        self.allocator
+            .forget_currents(&self.workers, self.store.groups());
         self.allocator.relist_all(&self.table);
         for event in &self.parking {
             event.after_fork_in_child();

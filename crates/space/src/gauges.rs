@@ -1,7 +1,7 @@
 //! What the layer tells about itself: gauges of what it holds now, counts of what it did.
 
-use crate::group::{Charge, GroupId, Sums};
 use crate::layer::SwapLayer;
+use crate::tally::Sums;
 use vswap_units::Counters;
 
 /// A look at the layer. Sums over workers, so exact only while nothing moves.
@@ -34,12 +34,11 @@ impl SwapLayer {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let sums = self.sums();
-        let charge = sums.charge();
         Gauges {
-            entries: charge.entries,
+            entries: sums.entries_now(),
             same_filled_pages: sums.same_now(),
-            stored_pages: charge.stored_pages,
-            stored_bytes: charge.stored_bytes,
+            stored_pages: sums.stored_now(),
+            stored_bytes: sums.stored_bytes_now(),
             swap_out_pages: sums.stored + sums.same,
             swap_out_bytes: sums.stored_bytes,
             swap_out_same_pages: sums.same,
@@ -61,12 +60,6 @@ impl SwapLayer {
         counters.swap_out_raw_pages.set(now.swap_out_raw_pages);
         counters.swap_in_pages.set(now.swap_in_pages);
         counters.poisoned_pages.set(now.poisoned_pages);
-    }
-
-    /// What a group is charged for. `None` if there is no such group.
-    #[must_use]
-    pub fn charge(&self, group: GroupId) -> Option<Charge> {
-        (group == GroupId::ROOT).then(|| self.sums().charge())
     }
 
     /// Bytes of memory the layer's own tables hold: descriptors, counts, clusters. Asks the kernel; not for hot paths.

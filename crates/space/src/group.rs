@@ -1,114 +1,104 @@
-//! Who pays. There is one group so far, the root; its charges are kept as per-worker tallies, so that charging a page is one
-//! or two additions on a cache line nobody else writes.
+//! Who pays: groups of entries, and what they are charged.
 //!
-//! A tally only ever grows: what a group holds now is what came less what went. Every charge is made by whoever holds the
-//! entry's pin, so sums are exact whenever no pin is held, and never go wrong in between by more than what is in flight.
+//! The store keeps the tree, the charges of segments and the limits. This floor adds entries: a cluster belongs to one group.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A payer of swap entries and stored bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupId(u16);
-
-impl GroupId {
-    /// The group everything belongs to unless told otherwise.
-    pub const ROOT: Self = Self(0);
-}
+use crate::layer::SwapLayer;
+use core::fmt;
+use vswap_store::{GroupId, GroupUse, SEGMENT_BYTES};
 
 /// What a group is charged for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
-    /// Entries in use.
+    /// Entries in use of its own.
     pub entries: u64,
-    /// Pages that are objects of the store.
-    pub stored_pages: u64,
-    /// The bytes of those objects, headers and rounding apart.
-    pub stored_bytes: u64,
+    /// Those, and its children's.
+    pub all_entries: u64,
+    /// Its segments, and what it ran into.
+    pub store: GroupUse,
 }
 
-macro_rules! tally {
-    ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// What one worker did.
-        pub(crate) struct Tally { $($(#[$doc])* pub(crate) $name: Count,)+ }
+impl Charge {
+    /// RAM of compressed pages, of the group and those below it, in bytes.
+    #[must_use]
+    pub const fn compressed_bytes(&self) -> u64 {
+        self.store.ram as u64 * SEGMENT_BYTES as u64
+    }
 
-        /// Tallies of all workers, summed.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub(crate) struct Sums { $($(#[$doc])* pub(crate) $name: u64,)+ }
+    /// Space on devices, of the group and those below it, in bytes.
+    #[must_use]
+    pub const fn device_bytes(&self) -> u64 {
+        self.store.device as u64 * SEGMENT_BYTES as u64
+    }
+}
 
-        impl Tally {
-            pub(crate) const fn new() -> Self {
-                Self { $($name: Count::new(),)+ }
+/// Why a group cannot end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StillInUse {
+    /// So many entries of it are.
+    Entries(u64),
+    /// It has children, is the root, or there is no such group.
+    NotALeaf,
+}
+
+impl fmt::Display for StillInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entries(1) => f.write_str("1 swapped page of the group is still in use"),
+            Self::Entries(n) => write!(f, "{n} swapped pages of the group are still in use"),
+            Self::NotALeaf => f.write_str("it is not a group without children"),
+        }
+    }
+}
+
+impl core::error::Error for StillInUse {}
+
+impl SwapLayer {
+    /// What a group is charged for. `None` if there is no such group.
+    #[must_use]
+    pub fn charge(&self, group: GroupId) -> Option<Charge> {
+        let groups = self.store.groups();
+        groups.is_open(group).then(|| Charge {
+            entries: self.own_entries(group),
+            all_entries: self.all_entries(group),
+            store: groups.usage(group),
+        })
+    }
+
+    fn own_entries(&self, group: GroupId) -> u64 {
+        match group {
+            GroupId::ROOT => {
+                let others = self.store.groups().all();
+                let others: u64 = others.map(|other| self.allocator.entries_of(other)).sum();
+                self.sums().entries_now().saturating_sub(others)
             }
-        }
-
-        impl Sums {
-            pub(crate) fn add(&mut self, tally: &Tally) {
-                $(self.$name += tally.$name.get();)+
-            }
-        }
-    };
-}
-
-tally! {
-    /// Entries handed out.
-    allocated,
-    /// Entries taken out of use.
-    released,
-    /// Pages that became objects.
-    stored,
-    /// Bytes of those.
-    stored_bytes,
-    /// How many of those did not compress.
-    stored_raw,
-    /// Objects given up.
-    unstored,
-    /// Bytes of those.
-    unstored_bytes,
-    /// Pages that became one word.
-    same,
-    /// Words given up.
-    unsame,
-    /// Pages read back.
-    loaded,
-    /// Pages found unreadable.
-    poisoned,
-}
-
-/// A count that only grows.
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    pub(crate) fn add_if(&self, n: u64) {
-        if n != 0 {
-            self.add(n);
+            _ => self.allocator.entries_of(group),
         }
     }
 
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-impl Sums {
-    /// What is held now.
-    pub(crate) const fn charge(&self) -> Charge {
-        Charge {
-            entries: self.allocated.saturating_sub(self.released),
-            stored_pages: self.stored.saturating_sub(self.unstored),
-            stored_bytes: self.stored_bytes.saturating_sub(self.unstored_bytes),
+    fn all_entries(&self, top: GroupId) -> u64 {
+        if top == GroupId::ROOT {
+            return self.sums().entries_now();
         }
+        let groups = self.store.groups();
+        let below = groups.all().filter(|&group| groups.is_within(group, top));
+        below.map(|group| self.allocator.entries_of(group)).sum()
     }
 
-    /// Pages that are one word now.
-    pub(crate) const fn same_now(&self) -> u64 {
-        self.same.saturating_sub(self.unsame)
+    /// Ends a group none of whose entries is in use. What the store still holds in its name is its parent's from then on, and
+    /// its number may be used again. **Context**: nobody allocates for it, makes a group or ends one meanwhile.
+    ///
+    /// # Errors
+    /// Why it cannot end; nothing changed then.
+    pub fn end_group(&self, group: GroupId) -> Result<(), StillInUse> {
+        let entries = self.allocator.entries_of(group);
+        if entries != 0 {
+            return Err(StillInUse::Entries(entries));
+        }
+        self.allocator.trim_group(group, &self.workers, &self.table);
+        if self.store.end_group(group) {
+            Ok(())
+        } else {
+            Err(StillInUse::NotALeaf)
+        }
     }
 }

@@ -53,14 +53,18 @@ impl HintMap {
             .is_some_and(|(word, _)| word.load(SeqCst) >> (member % 64) & 1 != 0)
     }
 
-    /// The lowest member that is at least `from`.
-    pub(crate) fn next(&self, from: usize) -> Option<usize> {
+    /// The lowest member that is at least `from` and below `end`.
+    pub(crate) fn next(&self, from: usize, end: usize) -> Option<usize> {
+        self.lowest(from, end).filter(|&member| member < end)
+    }
+
+    fn lowest(&self, from: usize, end: usize) -> Option<usize> {
         if let Some(member) = self.in_word(from / 64, u64::MAX << (from % 64)) {
             return Some(member);
         }
         let first = from / 64 + 1;
         let mut mask = u64::MAX << (first % 64);
-        for at in first / 64..self.summary.len() {
+        for at in first / 64..self.summary.len().min(end.div_ceil(64 * 64)) {
             let mut candidates = self.summary.get(at).map_or(0, |word| word.load(SeqCst)) & mask;
             mask = u64::MAX;
             while candidates != 0 {
@@ -105,22 +109,22 @@ mod tests {
     #[test]
     fn an_empty_map_has_no_member() {
         let map = HintMap::new(100_000).unwrap();
-        assert_eq!(map.next(0), None);
+        assert_eq!(map.next(0, usize::MAX), None);
         map.remove(5);
-        assert_eq!(map.next(0), None);
+        assert_eq!(map.next(0, usize::MAX), None);
     }
 
     #[test]
     fn a_member_past_the_end_is_ignored() {
         let map = HintMap::new(64).unwrap();
         map.insert(1 << 40);
-        assert_eq!(map.next(0), None);
-        assert_eq!(map.next(1 << 40), None);
+        assert_eq!(map.next(0, usize::MAX), None);
+        assert_eq!(map.next(1 << 40, usize::MAX), None);
     }
 
     proptest! {
         #[test]
-        fn it_finds_what_an_ordered_set_finds(changes in prop::collection::vec((any::<bool>(), 0usize..40_000), 0..200), from in 0usize..40_000) {
+        fn it_finds_what_an_ordered_set_finds(changes in prop::collection::vec((any::<bool>(), 0usize..40_000), 0..200), from in 0usize..40_000, end in 0usize..50_000) {
             let (map, mut model) = (HintMap::new(40_000).unwrap(), BTreeSet::new());
             for (insert, member) in changes {
                 if insert {
@@ -132,8 +136,9 @@ mod tests {
                 }
                 prop_assert_eq!(map.contains(member), insert);
             }
-            prop_assert_eq!(map.next(0), model.first().copied());
-            prop_assert_eq!(map.next(from), model.range(from..).next().copied());
+            prop_assert_eq!(map.next(0, usize::MAX), model.first().copied());
+            let next = model.range(from..).next().copied();
+            prop_assert_eq!(map.next(from, end), next.filter(|&next| next < end));
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The layer: its parts put together.
 
-use crate::allocator::Allocator;
-use crate::entry::{CLUSTER_ENTRIES, EntryRange};
+use crate::allocator::{Allocator, Want};
+use crate::entry::{CLUSTER_ENTRIES, EntryId, EntryRange};
 use crate::gate::Gate;
 use crate::pin::PARKING;
 use crate::table::Table;
 use crate::worker::{self, WORKERS, Worker};
 use vswap_platform::errno::Errno;
 use vswap_platform::sync::Event;
-use vswap_store::{Cleaned, Store, StoreError, Workspace};
+use vswap_store::{Cleaned, GroupId, Store, StoreError, Workspace};
 use vswap_units::Bytes;
 
 /// How big the layer may get.
@@ -74,12 +74,26 @@ impl SwapLayer {
     /// the address space of entries is used up, or too broken up for so many.
     #[must_use]
     pub fn allocate(&self, n: usize) -> Option<EntryRange> {
-        self.allocator.allocate(n, self.worker(), &self.table)
+        self.allocate_for(GroupId::ROOT, n)
+    }
+
+    /// [`SwapLayer::allocate`], and the group pays for the entries and what they come to hold.
+    #[must_use]
+    pub fn allocate_for(&self, group: GroupId, n: usize) -> Option<EntryRange> {
+        let want = Want { n, group };
+        self.allocator.allocate(want, self.worker(), &self.table)
+    }
+
+    /// Who pays for an entry. Stable while it is in use.
+    #[must_use]
+    pub fn group_of(&self, entry: EntryId) -> GroupId {
+        self.allocator.payer(entry.cluster())
     }
 
     /// Gives back what is kept only for speed. Worth it when little is swapped out.
     pub fn trim(&self) {
-        self.allocator.trim(&self.workers, &self.table);
+        self.allocator
+            .trim(&self.workers, self.store.groups(), &self.table);
         self.store.trim();
     }
 

@@ -28,6 +28,7 @@ mod pin;
 mod same;
 mod swap;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -38,7 +39,8 @@ pub use descriptor::Backing;
 pub use entry::{CLUSTER_ENTRIES, EntryId, EntryRange};
 pub use free::Freed;
 pub use gauges::Gauges;
-pub use group::{Charge, GroupId};
+pub use group::{Charge, StillInUse};
 pub use layer::{LayerOptions, SwapLayer};
 pub use pin::Pin;
 pub use swap::{SwapInError, SwapOut};
+pub use vswap_store::GroupId;

@@ -78,7 +78,9 @@ impl Pin<'_> {
         if let Some(packed) = same::repeated_word(page).and_then(same::pack) {
             return self.become_same(packed).ok_or(StoreError::NoRoom);
         }
-        let object = self.layer.store.append(self.entry.get(), page, workspace)?;
+        let group = self.layer.group_of(self.entry);
+        let owner = self.entry.get();
+        let object = self.layer.store.append_for(group, owner, page, workspace)?;
         self.become_stored(object)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A worker is a number, not a thread: threads that share one lose a little speed and nothing else.
 
-use crate::group::Tally;
+use crate::tally::Tally;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use vswap_platform::tls;
 
@@ -13,9 +13,9 @@ const WORKER_BITS: u32 = WORKERS.trailing_zeros();
 #[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) number: usize,
-    /// The cluster it allocates from; 0 if none.
+    /// The cluster it allocates from for the root group; 0 if none.
     pub(crate) current: AtomicUsize,
-    /// What it did, for the root group.
+    /// What it did, for all groups.
     pub(crate) tally: Tally,
 }
 

@@ -2,6 +2,9 @@
 
 use vswap_units::{Bytes, counters};
 
+use crate::groups::GroupId;
+use crate::location::Stored;
+use crate::segment::Segment;
 use crate::store::Store;
 use crate::word::Rest;
 use crate::{GRANULE_BYTES, SEGMENT_BYTES};
@@ -89,6 +92,12 @@ impl Store {
             }
         }
         usage
+    }
+
+    /// Who pays for an object's segment. `None`: there is no such segment.
+    #[must_use]
+    pub fn group_of(&self, at: Stored) -> Option<GroupId> {
+        self.table.get(at.location.segment).map(Segment::group)
     }
 
     /// The first write error of a device, with the device's number.

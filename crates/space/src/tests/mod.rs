@@ -1,6 +1,7 @@
 //! The layer as a whole. What one part does alone is tested beside that part.
 
 mod cost;
+mod groups;
 mod life;
 mod model;
 mod stress;

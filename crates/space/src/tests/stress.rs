@@ -1,10 +1,11 @@
 //! All at once: workers that swap, read, duplicate and free; a cleaner; a writer; a checker; forks that only pretend.
 
 use super::*;
-use crate::SwapInError;
+use crate::{GroupId, SwapInError};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use vswap_platform::sync::RankedMutex;
+use vswap_store::Resource;
 
 const WORKERS: u64 = 3;
 
@@ -26,13 +27,16 @@ struct Mine {
     seed: Option<u64>,
 }
 
-fn work(layer: &SwapLayer, number: u64, stop: &AtomicBool) {
+fn work(layer: &SwapLayer, groups: &[GroupId], number: u64, stop: &AtomicBool) {
     let _stop = StopWhenDone(stop);
     let (mut random, mut workspace) = (Random(number + 1), workspace());
     let mut mine: Vec<Mine> = Vec::new();
     while !stop.load(Relaxed) {
         match random.below(10) {
-            0..=2 if mine.len() < 1500 => bring_in(layer, &mut mine, &mut random, number),
+            0..=2 if mine.len() < 1500 => {
+                let group = groups[random.below(groups.len() as u64) as usize];
+                bring_in(layer, group, &mut mine, &mut random, number);
+            }
             3..=6 => swap_one(layer, &mut mine, &mut random, &mut workspace),
             7 => duplicate_one(layer, &mut mine, &mut random),
             8 => free_some(layer, &mut mine, &mut random),
@@ -46,13 +50,19 @@ fn work(layer: &SwapLayer, number: u64, stop: &AtomicBool) {
     }
 }
 
-fn bring_in(layer: &SwapLayer, mine: &mut Vec<Mine>, random: &mut Random, number: u64) {
+fn bring_in(
+    layer: &SwapLayer,
+    group: GroupId,
+    mine: &mut Vec<Mine>,
+    random: &mut Random,
+    number: u64,
+) {
     let n = if random.below(2) == 0 {
         16
     } else {
         1 + random.below(20)
     };
-    for entry in layer.allocate(n as usize).unwrap().iter() {
+    for entry in layer.allocate_for(group, n as usize).unwrap().iter() {
         let frame = (entry.get() << 2 | number) as u32;
         assert!(
             layer.cache(entry, frame),
@@ -148,9 +158,37 @@ fn until(stop: &AtomicBool, pause: Duration, mut act: impl FnMut()) {
     }
 }
 
+/// The root, one with limits and a child, and one whose bytes stay in RAM.
+fn groups(layer: &SwapLayer) -> [GroupId; 4] {
+    let groups = layer.store().groups();
+    let tight = groups.create(GroupId::ROOT).unwrap();
+    let below = groups.create(tight).unwrap();
+    let private = groups.create(GroupId::ROOT).unwrap();
+    groups.set_limit(tight, Resource::Ram, Some(4)).unwrap();
+    groups.set_limit(below, Resource::Device, Some(5)).unwrap();
+    groups.set_limit(private, Resource::Ram, Some(6)).unwrap();
+    groups.set_rules(private, false, 0);
+    [GroupId::ROOT, tight, below, private]
+}
+
+fn assert_within_limits(layer: &SwapLayer, groups: &[GroupId]) {
+    for &group in groups {
+        let held = layer.charge(group).unwrap().store;
+        for (what, held) in [(Resource::Ram, held.ram), (Resource::Device, held.device)] {
+            let limit = layer.store().groups().limit(group, what);
+            assert!(
+                limit.is_none_or(|most| held <= most + 1),
+                "{group:?} {what:?} {held}"
+            );
+        }
+    }
+    assert_eq!(layer.charge(groups[3]).unwrap().store.device, 0);
+}
+
 #[test]
 fn nothing_is_lost_while_everything_moves() {
     let (layer, _) = layer_with_device(8);
+    let groups = groups(&layer);
     let store_at_rest = RankedMutex::<(), 1>::new(());
     let stop = AtomicBool::new(false);
     let seconds = std::env::var("VSWAP_TEST_STRESS_SECONDS")
@@ -160,8 +198,8 @@ fn nothing_is_lost_while_everything_moves() {
     std::thread::scope(|scope| {
         for number in 0..WORKERS {
             scope.spawn({
-                let (layer, stop) = (&layer, &stop);
-                move || work(layer, number, stop)
+                let (layer, groups, stop) = (&layer, &groups, &stop);
+                move || work(layer, groups, number, stop)
             });
         }
         scope.spawn(|| {
@@ -176,6 +214,7 @@ fn nothing_is_lost_while_everything_moves() {
                 let _moving = store_at_rest.lock();
                 layer.store().seal_all();
                 let _ = layer.writeback_oldest(Bytes(1 << 20));
+                let _ = layer.store().writeback_group(groups[1], Bytes(0));
             });
         });
         scope.spawn(|| {
@@ -197,8 +236,13 @@ fn nothing_is_lost_while_everything_moves() {
             std::thread::sleep(Duration::from_millis(50));
             let _resting = store_at_rest.lock();
             assert_lawful(&layer);
+            assert_within_limits(&layer, &groups);
         }
     });
+    groups[1..]
+        .iter()
+        .rev()
+        .for_each(|&group| layer.end_group(group).unwrap());
     assert_eq!(layer.gauges().entries, 0);
     assert_lawful(&layer);
 }

@@ -1,0 +1,99 @@
+//! What each worker did, summed up on demand: charging a page is one or two additions on a cache line nobody else writes.
+//!
+//! A tally only ever grows: what is held now is what came less what went. Every charge is made by whoever holds the
+//! entry's pin, so sums are exact whenever no pin is held, and never go wrong in between by more than what is in flight.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// What one worker did.
+        pub(crate) struct Tally { $($(#[$doc])* pub(crate) $name: Count,)+ }
+
+        /// Tallies of all workers, summed.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct Sums { $($(#[$doc])* pub(crate) $name: u64,)+ }
+
+        impl Tally {
+            pub(crate) const fn new() -> Self {
+                Self { $($name: Count::new(),)+ }
+            }
+        }
+
+        impl Sums {
+            pub(crate) fn add(&mut self, tally: &Tally) {
+                $(self.$name += tally.$name.get();)+
+            }
+        }
+    };
+}
+
+tally! {
+    /// Entries handed out.
+    allocated,
+    /// Entries taken out of use.
+    released,
+    /// Pages that became objects.
+    stored,
+    /// Bytes of those.
+    stored_bytes,
+    /// How many of those did not compress.
+    stored_raw,
+    /// Objects given up.
+    unstored,
+    /// Bytes of those.
+    unstored_bytes,
+    /// Pages that became one word.
+    same,
+    /// Words given up.
+    unsame,
+    /// Pages read back.
+    loaded,
+    /// Pages found unreadable.
+    poisoned,
+}
+
+/// A count that only grows.
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn add_if(&self, n: u64) {
+        if n != 0 {
+            self.add(n);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Sums {
+    /// Entries in use now.
+    pub(crate) const fn entries_now(&self) -> u64 {
+        self.allocated.saturating_sub(self.released)
+    }
+
+    /// Pages that are objects of the store now.
+    pub(crate) const fn stored_now(&self) -> u64 {
+        self.stored.saturating_sub(self.unstored)
+    }
+
+    /// The bytes of those, headers and rounding apart.
+    pub(crate) const fn stored_bytes_now(&self) -> u64 {
+        self.stored_bytes.saturating_sub(self.unstored_bytes)
+    }
+
+    /// Pages that are one word now.
+    pub(crate) const fn same_now(&self) -> u64 {
+        self.same.saturating_sub(self.unsame)
+    }
+}

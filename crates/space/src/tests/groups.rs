@@ -1,0 +1,129 @@
+//! Groups: every entry has a payer, and pays where its cluster does.
+
+use super::*;
+use crate::{CLUSTER_ENTRIES, GroupId, StillInUse};
+use vswap_store::{Resource, StoreError};
+
+fn group(layer: &SwapLayer, parent: GroupId) -> GroupId {
+    layer.store().groups().create(parent).unwrap()
+}
+
+fn entries(layer: &SwapLayer, group: GroupId, n: usize) -> Vec<EntryId> {
+    let ranges = (0..n).step_by(16).map(|_| layer.allocate_for(group, 16));
+    ranges.flat_map(|range| range.unwrap().iter()).collect()
+}
+
+#[test]
+fn an_entry_belongs_to_the_group_it_was_made_for_and_shares_no_cluster_with_others() {
+    let (layer, mut workspace) = (layer(8), workspace());
+    let [a, b] = [group(&layer, GroupId::ROOT), group(&layer, GroupId::ROOT)];
+    let mut clusters = Vec::new();
+    for payer in [a, GroupId::ROOT, b, a, GroupId::ROOT] {
+        for entry in entries(&layer, payer, 160) {
+            assert_eq!(layer.group_of(entry), payer);
+            clusters.push((entry.cluster(), payer));
+            store_page(&layer, entry, entry.get(), &mut workspace);
+        }
+    }
+    clusters.sort_unstable();
+    clusters.dedup();
+    assert_eq!(clusters.len(), 3);
+    assert_eq!(layer.charge(a).unwrap().entries, 320);
+    assert_eq!(layer.charge(GroupId::ROOT).unwrap().entries, 320);
+    assert_eq!(layer.charge(GroupId::ROOT).unwrap().all_entries, 800);
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_cluster_that_ran_empty_serves_another_group() {
+    let layer = layer(4);
+    let a = group(&layer, GroupId::ROOT);
+    let of_a = entries(&layer, a, CLUSTER_ENTRIES);
+    layer.free(&of_a);
+    layer.trim();
+    assert_lawful(&layer);
+    let of_root = entries(&layer, GroupId::ROOT, 16);
+    assert_eq!(of_root[0].cluster(), of_a[0].cluster());
+    assert_eq!(layer.group_of(of_root[0]), GroupId::ROOT);
+    assert_eq!(layer.charge(a).unwrap().entries, 0);
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_group_takes_entries_only_from_clusters_of_its_own_however_full_they_are() {
+    let layer = layer(4);
+    let a = group(&layer, GroupId::ROOT);
+    // Many clusters of the root with a hole each, below the one of the group.
+    let mut holes = entries(&layer, GroupId::ROOT, 40 * CLUSTER_ENTRIES);
+    let of_a = entries(&layer, a, CLUSTER_ENTRIES);
+    holes.retain(|entry| entry.offset() < 16);
+    layer.free(&holes);
+    layer.free(&of_a[32..48]);
+    layer.trim();
+    let again = layer.allocate_for(a, 16).unwrap();
+    assert_eq!(again.first().cluster(), of_a[0].cluster());
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_group_at_its_limit_keeps_its_pages_and_others_go_on() {
+    let (layer, mut workspace) = (layer(8), workspace());
+    let [tight, other] = [group(&layer, GroupId::ROOT), group(&layer, GroupId::ROOT)];
+    let groups = layer.store().groups();
+    groups.set_limit(tight, Resource::Ram, Some(1)).unwrap();
+    let mut refused = 0;
+    for (at, entry) in entries(&layer, tight, 160).into_iter().enumerate() {
+        layer.cache(entry, at as u32);
+        let swapped = layer
+            .pin(entry)
+            .unwrap()
+            .swap_out(&page(7 * at as u64 + 7), &mut workspace);
+        if swapped.is_err() {
+            assert_eq!(swapped, Err(StoreError::NoRoom));
+            assert_eq!(layer.hint(entry), crate::Backing::Cached(at as u32));
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(layer.charge(tight).unwrap().store.fail_events, refused);
+    for entry in entries(&layer, other, 160) {
+        store_page(&layer, entry, 7 * entry.get(), &mut workspace);
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_group_ends_when_its_entries_are_free_and_gives_everything_back() {
+    let (layer, mut workspace) = (layer(8), workspace());
+    let a = group(&layer, GroupId::ROOT);
+    let below = group(&layer, a);
+    let of_below = entries(&layer, below, 320);
+    for &entry in &of_below {
+        store_page(&layer, entry, entry.get(), &mut workspace);
+    }
+    assert_eq!(layer.end_group(below), Err(StillInUse::Entries(320)));
+    assert_eq!(layer.end_group(a), Err(StillInUse::NotALeaf));
+    layer.free(&of_below);
+    assert_eq!(layer.end_group(below), Ok(()));
+    assert_eq!(layer.end_group(a), Ok(()));
+    assert_eq!((layer.charge(a), layer.charge(below)), (None, None));
+    assert_eq!(layer.gauges().entries, 0);
+    assert_eq!(layer.charge(GroupId::ROOT).unwrap().store.ram, 0);
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_forked_child_keeps_groups_apart() {
+    let (layer, mut workspace) = (layer(8), workspace());
+    let a = group(&layer, GroupId::ROOT);
+    for entry in entries(&layer, a, 80) {
+        store_page(&layer, entry, entry.get(), &mut workspace);
+    }
+    layer.fork_prepare();
+    layer.fork_child();
+    for entry in entries(&layer, a, 80) {
+        store_page(&layer, entry, entry.get(), &mut workspace);
+        assert_eq!(layer.group_of(entry), a);
+    }
+    assert_lawful(&layer);
+}
