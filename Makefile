@@ -10,7 +10,7 @@ CARGO := cargo
 export CARGO_NET_RETRY ?= 5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help build demo test lint format bench figures wheel test-rust test-python test-old-kernel clean rust-toolchain library
+.PHONY: help build demo test lint format bench figures fuzz wheel test-rust test-python test-old-kernel clean rust-toolchain library
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -58,6 +58,10 @@ bench: build ## vswap, zram and memmap side by side (BENCH="--quick" for options
 figures: build ## measures the README's number (docs/figures.json) and writes it there
 	@tools/setup_venv demo
 	tools/preloadable $(PY) tools/figures.py
+
+fuzz: rust-toolchain ## lives of the swap layer made of bytes, guided by coverage (SECONDS=60)
+	@tools/install_packages fuzz
+	@fuzz/run $(or $(SECONDS),60)
 
 wheel: build ## dist/vswap-*.whl, one for this platform and any Python
 	@rm -rf dist

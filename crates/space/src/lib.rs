@@ -29,6 +29,8 @@ mod same;
 mod swap;
 mod table;
 mod tally;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transition;

@@ -1,5 +1,6 @@
 //! The layer as a whole. What one part does alone is tested beside that part.
 
+mod bytes;
 mod cost;
 mod groups;
 mod life;

@@ -1,0 +1,396 @@
+//! A layer, its oracle, and a script for both.
+
+use super::oracle::{Known, Oracle, PageOf, Trouble};
+use super::script::{Op, Script};
+use crate::{Backing, EntryId, LayerOptions, SwapInError, SwapLayer, SwapOut};
+use vswap_platform::errno::Errno;
+use vswap_store::testing::{Control, Fault, FaultyDevice};
+use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
+use vswap_units::{BLOCK_PAGES, Bytes, PAGE_SIZE};
+
+/// Entries in use at once.
+const MOST: usize = 1500;
+/// After so many operations everything is compared, whatever the script says.
+const COMPARE_EVERY: usize = 8;
+
+/// What a life came to, for tests that want to know whether it was an interesting one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Operations done.
+    pub operations: usize,
+    /// Pages that became objects.
+    pub stored: usize,
+    /// Swap-outs that found no room.
+    pub without_room: usize,
+    /// Segments written to devices.
+    pub written: u64,
+    /// Objects moved by the cleaner.
+    pub moved: u64,
+    /// Swap-ins that failed as planned.
+    pub failed_reads: usize,
+}
+
+struct Life<'a> {
+    script: Script<'a>,
+    layer: SwapLayer,
+    workspace: Workspace,
+    devices: Vec<Control>,
+    oracle: Oracle,
+    frames: u32,
+    tally: Tally,
+}
+
+/// Lives the life that `bytes` tell and returns what it came to. `None` where there is no address space for a layer.
+///
+/// # Panics
+/// When the layer did something wrong, or its self-check finds a violated law.
+pub fn live(bytes: &[u8]) -> Option<Tally> {
+    let mut life = Life::begin(Script::new(bytes))?;
+    while let Some(op) = Op::next(&mut life.script) {
+        life.run(op);
+        life.tally.operations += 1;
+        if op == Op::Check || life.tally.operations.is_multiple_of(COMPARE_EVERY) {
+            life.compare();
+        }
+    }
+    life.compare();
+    life.end();
+    Some(life.tally)
+}
+
+impl<'a> Life<'a> {
+    fn begin(mut script: Script<'a>) -> Option<Self> {
+        let ram_segments = script.choice(&[2, 3, 4, 6]);
+        let places: &[u32] = [&[4_u32][..], &[1, 2], &[16], &[], &[8, 8, 8]]
+            .get(script.number() % 5)
+            .copied()?;
+        let codec = if script.number().is_multiple_of(4) {
+            CodecKind::Zstd(1)
+        } else {
+            CodecKind::Lz4
+        };
+        let mut store = Store::new(StoreOptions::new(ram_segments, places.iter().sum())).ok()?;
+        let mut devices = Vec::new();
+        for &places in places {
+            let device = FaultyDevice::new(places);
+            devices.push(device.control());
+            store.attach(Box::new(device)).ok()?;
+        }
+        let options = LayerOptions {
+            max_entries: 1 << 14,
+        };
+        Some(Self {
+            script,
+            layer: SwapLayer::new(options, store).ok()?,
+            workspace: Workspace::new(codec)?,
+            devices,
+            oracle: Oracle::default(),
+            frames: 0,
+            tally: Tally::default(),
+        })
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Allocate => self.allocate(),
+            Op::SwapOut => self.swap_out(),
+            Op::SwapIn => self.swap_in(Trouble::default()),
+            Op::SwapInBlock => self.swap_in_block(),
+            Op::Free => self.free(),
+            Op::FreeInto => self.free_into(),
+            Op::FreePinned => self.free_pinned(),
+            Op::Duplicate => self.duplicate(),
+            Op::Cache => self.cache(),
+            Op::TakeFrame => self.take_frame(),
+            Op::Poison => self.poison(),
+            Op::Clean => self.clean(),
+            Op::Writeback => self.writeback(),
+            Op::FaultyWriteback => self.faulty_writeback(),
+            Op::FaultySwapIn => self.faulty_reads(Self::swap_in),
+            Op::FaultyClean => self.faulty_reads(|life, _| life.clean()),
+            Op::Gone => self.gone(),
+            Op::Trim => self.layer.trim(),
+            Op::Fork => self.fork(),
+            Op::Check => {}
+        }
+    }
+
+    /// Entries in use from one on, as the script says which and how many.
+    fn some(&mut self) -> Vec<EntryId> {
+        let (at, count) = (
+            self.script.number(),
+            self.script.choice(&[1, 2, 8, 16, 64, 200]),
+        );
+        let all = self.oracle.entries.len();
+        let entries = self.oracle.entries.keys().copied();
+        entries
+            .cycle()
+            .skip(at * 7 % all.max(1))
+            .take(count.min(all))
+            .collect()
+    }
+
+    fn one(&mut self) -> Option<EntryId> {
+        let at = self.script.number() * 3 % self.oracle.entries.len().max(1);
+        self.oracle.entries.keys().copied().nth(at)
+    }
+
+    fn allocate(&mut self) {
+        let count = self.script.choice(&[1, 16, 64, 3, 130, 512, 31]);
+        if self.oracle.entries.len() > MOST {
+            return;
+        }
+        if let Some(range) = self.layer.allocate(count) {
+            assert!(
+                range.len() == count
+                    && range
+                        .first()
+                        .get()
+                        .is_multiple_of(count.next_power_of_two() as u64)
+            );
+            assert_eq!(
+                range.first().cluster(),
+                range.iter().last().map_or(0, EntryId::cluster)
+            );
+            range.iter().for_each(|entry| self.oracle.handed_out(entry));
+        }
+    }
+
+    fn swap_out(&mut self) {
+        let (kind, first) = (
+            self.script.byte().unwrap_or(4),
+            self.script.byte().unwrap_or(0),
+        );
+        for (i, entry) in self.some().into_iter().enumerate() {
+            let page = PageOf {
+                kind,
+                seed: first.wrapping_add(i as u8),
+            };
+            let Some(mut pin) = self.layer.pin(entry) else {
+                continue;
+            };
+            let end = pin.swap_out(&page.bytes(), &mut self.workspace);
+            drop(pin);
+            self.tally.stored += usize::from(matches!(end, Ok(SwapOut::Stored { .. })));
+            self.tally.without_room += usize::from(end.is_err());
+            self.oracle.swapped_out(entry, page, end);
+        }
+    }
+
+    fn swap_in(&mut self, trouble: Trouble) {
+        for entry in self.some() {
+            self.read(entry, trouble);
+        }
+    }
+
+    fn read(&mut self, entry: EntryId, trouble: Trouble) {
+        let mut page = vec![0xa5; PAGE_SIZE];
+        let end = self.layer.swap_in(entry, &mut page, &mut self.workspace);
+        self.tally.failed_reads += usize::from(matches!(end, Err(SwapInError::Store(_))));
+        self.oracle.swapped_in(entry, end, &page, trouble);
+    }
+
+    fn swap_in_block(&mut self) {
+        let entries = self.some();
+        for entries in entries.chunks(BLOCK_PAGES) {
+            let mut pages = vec![vec![0xa5; PAGE_SIZE]; entries.len()];
+            let mut results = vec![Err(SwapInError::Busy); entries.len()];
+            let mut outs: Vec<_> = pages.iter_mut().map(Vec::as_mut_slice).collect();
+            self.layer
+                .swap_in_block(entries, &mut outs, &mut results, &mut self.workspace);
+            for ((&entry, end), page) in entries.iter().zip(results).zip(&pages) {
+                self.oracle.swapped_in(entry, end, page, Trouble::default());
+            }
+        }
+    }
+
+    /// A run of numbers, whatever they are.
+    fn free(&mut self) {
+        let Some(first) = self.one() else { return };
+        let count = self.script.choice(&[1, 2, 16, 64, 130]);
+        let step = self.script.choice(&[1, 1, 2, 3]);
+        let run: Vec<_> = (0..count)
+            .filter_map(|i| EntryId::new(first.get() + i * step))
+            .collect();
+        let expected = self.oracle.free(&run);
+        assert_eq!(self.layer.free(&run), expected);
+    }
+
+    fn free_into(&mut self) {
+        let entries = self.some();
+        let mut frames = Vec::new();
+        self.layer
+            .free_into(&entries, &mut |_, frame| frames.push(frame));
+        let expected: Vec<_> = entries
+            .into_iter()
+            .filter_map(|entry| self.oracle.end(entry))
+            .collect();
+        assert_eq!(frames, expected);
+    }
+
+    fn free_pinned(&mut self) {
+        let pinned = self.one().and_then(|entry| self.layer.pin(entry));
+        if let Some(pin) = pinned {
+            let entry = pin.entry();
+            assert_eq!(pin.free(), self.oracle.end(entry));
+        }
+    }
+
+    fn duplicate(&mut self) {
+        if let Some(entry) = self.one() {
+            self.oracle
+                .duplicated(entry, self.layer.duplicate(entry).ok());
+        }
+    }
+
+    fn cache(&mut self) {
+        for entry in self.some() {
+            self.frames += 1;
+            let bound = self.layer.cache(entry, self.frames);
+            self.oracle.cached(entry, self.frames, bound);
+        }
+    }
+
+    fn take_frame(&mut self) {
+        for entry in self.some() {
+            let taken = self.layer.pin(entry).and_then(|mut pin| pin.take_frame());
+            self.oracle.frame_taken(entry, taken);
+        }
+    }
+
+    fn poison(&mut self) {
+        if let Some(entry) = self.one() {
+            if let Some(mut pin) = self.layer.pin(entry) {
+                pin.poison();
+            }
+            self.oracle.lost(entry);
+        }
+    }
+
+    fn clean(&mut self) {
+        self.tally.moved += u64::from(self.layer.clean(&mut self.workspace).objects);
+    }
+
+    fn writeback(&mut self) {
+        let segments = self.script.number() % 10;
+        self.layer.store().seal_all();
+        for _ in 0..segments {
+            match self.layer.writeback_oldest(Bytes(0)) {
+                Ok(Some(_)) => self.tally.written += 1,
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+
+    fn device(&mut self) -> Option<Control> {
+        let number = self.script.number();
+        self.devices
+            .get(number % self.devices.len().max(1))
+            .cloned()
+    }
+
+    fn fault(&mut self) -> Fault {
+        let number = self.script.number();
+        match number % 4 {
+            0 => Fault::Error(Errno::EIO),
+            1 => Fault::Error(Errno::ENOSPC),
+            2 => Fault::Short,
+            _ => Fault::Corrupt,
+        }
+    }
+
+    /// Of what was written changed and in silence, each page has to be right or known to be lost.
+    fn faulty_writeback(&mut self) {
+        let Some(device) = self.device() else { return };
+        let fault = self.fault();
+        device.on_write(self.script.number() as u64 % 3, fault);
+        self.writeback();
+        device.heal();
+        if fault == Fault::Corrupt {
+            let lossy = Trouble {
+                lossy: true,
+                ..Trouble::default()
+            };
+            let all: Vec<_> = self.oracle.entries.keys().copied().collect();
+            all.into_iter().for_each(|entry| self.read(entry, lossy));
+        }
+    }
+
+    fn faulty_reads(&mut self, act: impl FnOnce(&mut Self, Trouble)) {
+        let Some(device) = self.device() else { return };
+        let faults: Vec<_> = (0..1 + self.script.number() % 4)
+            .map(|_| self.fault())
+            .collect();
+        for (nth, &fault) in (0..).zip(&faults) {
+            device.on_read(nth, fault);
+        }
+        let corrupt = faults
+            .iter()
+            .filter(|&&fault| fault == Fault::Corrupt)
+            .count();
+        let trouble = Trouble {
+            refused: corrupt < faults.len(),
+            lossy: corrupt > 1,
+        };
+        act(self, trouble);
+        device.heal();
+    }
+
+    fn gone(&mut self) {
+        let Some(device) = self.device() else { return };
+        device.set_condition(true, 0);
+        let refused = Trouble {
+            refused: true,
+            ..Trouble::default()
+        };
+        self.swap_in(refused);
+        self.writeback();
+        self.clean();
+        device.set_condition(false, 0);
+    }
+
+    fn fork(&mut self) {
+        let child = self.script.number() % 2 == 1;
+        self.layer.fork_prepare();
+        if child {
+            self.layer.fork_child();
+        } else {
+            self.layer.fork_parent(false);
+        }
+    }
+
+    /// Everything that is known, asked of the layer; then its own laws.
+    fn compare(&mut self) {
+        let laws = self.layer.check(&mut self.workspace);
+        assert!(laws.is_empty(), "{laws:#?}");
+        let all: Vec<_> = self
+            .oracle
+            .entries
+            .iter()
+            .map(|(&entry, &state)| (entry, state))
+            .collect();
+        assert_eq!(self.layer.gauges().entries, all.len() as u64);
+        for (entry, (count, known)) in all {
+            assert_eq!(self.layer.count(entry), count, "{entry:?}");
+            let hint = self.layer.hint(entry);
+            match known {
+                Known::Nothing => assert_eq!(hint, Backing::None),
+                Known::Frame(frame) => assert_eq!(hint, Backing::Cached(frame)),
+                Known::Lost => assert_eq!(hint, Backing::Poisoned),
+                Known::Page(_) => self.read(entry, Trouble::default()),
+            }
+        }
+    }
+
+    /// All owners let go: nothing is left.
+    fn end(&mut self) {
+        let owners = self.oracle.entries.iter();
+        let all: Vec<_> = owners
+            .flat_map(|(&entry, &(count, _))| core::iter::repeat_n(entry, count.max(1) as usize))
+            .collect();
+        self.layer.free_into(&all, &mut |_, _| {});
+        self.oracle.entries.clear();
+        self.clean();
+        self.compare();
+    }
+}

@@ -1,0 +1,35 @@
+//! Lives told as bytes: those the fuzzer found worth keeping, and any others.
+
+use crate::testing::live;
+use proptest::prelude::*;
+
+/// The lives of the fuzzer's corpus, each a line of hexadecimal.
+fn corpus() -> impl Iterator<Item = Vec<u8>> {
+    include_str!("../../../../fuzz/corpus.txt")
+        .lines()
+        .map(|line| {
+            let digits: Vec<_> = line.chars().map(|c| c.to_digit(16).unwrap()).collect();
+            digits
+                .chunks(2)
+                .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+                .collect()
+        })
+}
+
+#[test]
+fn every_life_of_the_corpus_keeps_every_byte_and_every_law() {
+    let tallies: Vec<_> = corpus().map(|life| live(&life).unwrap()).collect();
+    assert!(tallies.iter().any(|tally| tally.without_room > 0));
+    assert!(tallies.iter().any(|tally| tally.written > 0));
+    assert!(tallies.iter().any(|tally| tally.moved > 0));
+    assert!(tallies.iter().any(|tally| tally.failed_reads > 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_bytes_are_a_life_that_keeps_every_byte_and_every_law(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        live(&bytes).unwrap();
+    }
+}
