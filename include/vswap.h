@@ -296,6 +296,86 @@ int vswap_layer_condition(vswap_layer *layer,
 int64_t vswap_layer_calls(vswap_layer *layer, size_t device, int write);
 
 /**
+ * Makes a group under `parent` (0: the root). Returns its number, or -ENOSPC; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_create(vswap_layer *layer, size_t parent);
+
+/**
+ * Ends a group. Returns 0, or -EBUSY (entries of it are in use), -ENOTEMPTY (it has children or is no such group);
+ * -EINVAL. Nobody makes a group, ends one or allocates for it meanwhile.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_end(vswap_layer *layer,
+                          size_t group);
+
+/**
+ * Limits a group and those below it to so many segments in RAM (`resource` 0) or on devices (1); below 0: no limit.
+ * Returns 0, or -EBUSY (more are in use, and nothing changed); -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_limit(vswap_layer *layer,
+                            size_t group,
+                            int resource,
+                            int64_t segments);
+
+/**
+ * Says whether a group's segments may go to devices, and which devices never (a bit each). Returns 0, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_rules(vswap_layer *layer,
+                            size_t group,
+                            int writeback,
+                            uint32_t forbidden_devices);
+
+/**
+ * What a group is charged for, in this order, as much as fits: its own entries, and those with its children's; its own
+ * segments in RAM, and with its children's; the same of devices; times its limit of RAM stopped a segment, and that of
+ * devices; pages that found no room under a limit. Returns how many values there are, or -ENOENT; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid, `values` has room for `count` values.
+ */
+int vswap_layer_group_charge(vswap_layer *layer,
+                             size_t group,
+                             uint64_t *values,
+                             size_t count);
+
+/**
+ * [`vswap_layer_allocate`], and the group pays. Returns 0 or -errno.
+ *
+ * # Safety
+ * `layer` is valid, `first` is writable.
+ */
+int vswap_layer_allocate_for(vswap_layer *layer, size_t group, size_t count, uint64_t *first);
+
+/**
+ * The group that pays for an entry in use; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_of(vswap_layer *layer, uint64_t entry);
+
+/**
+ * Writes up to `segments` segments of a group and those below it to devices. Returns how many; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_group_writeback(vswap_layer *layer,
+                                size_t group,
+                                size_t segments);
+
+/**
  * Binds a frame to an entry that has no bytes. Returns 1, or 0 if it has some or is dead; -EINVAL.
  *
  * # Safety

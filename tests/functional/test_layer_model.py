@@ -37,6 +37,7 @@ SEED = st.integers(0, 40)
 READ_FAULTS = st.lists(
     st.sampled_from([Fault.ERROR, Fault.SHORT, Fault.CORRUPT]), min_size=1, max_size=4
 )
+GROUP = st.integers(0, 11)
 RANGES = st.one_of(st.just(1), st.integers(1, 40), st.sampled_from([16, 64, 200, 512]))
 
 
@@ -57,19 +58,22 @@ class LayerMachine(RuleBasedStateMachine):
         ram_segments=st.integers(2, 6),
         places=st.sampled_from([[4], [16], [1, 2, 3], [8, 8], []]),
         zstd=st.sampled_from([0, 0, 1]),
+        parents=st.sampled_from([[], [0, 0], [0, 1, 1], [0, 1, 2, 3]]),
     )
-    def begin(self, ram_segments: int, places: list[int], zstd: int) -> None:
+    def begin(self, ram_segments: int, places: list[int], zstd: int, parents: list[int]) -> None:
         self.both = Lockstep(ram_segments, places, zstd)
+        for parent in parents:
+            self.both.create_group(parent)
 
-    @rule(count=RANGES)
-    def allocate(self, count: int) -> None:
+    @rule(count=RANGES, group=GROUP)
+    def allocate(self, count: int, group: int) -> None:
         if len(self.both.model.entries) < 700:
-            self.both.allocate(count)
+            self.both.allocate(count, self.both.group(group))
 
-    @rule(count=MANY, kind=st.sampled_from(["noise", "half", "text"]), seed=SEED)
-    def allocate_and_swap_out(self, count: int, kind: str, seed: int) -> None:
+    @rule(count=MANY, kind=st.sampled_from(["noise", "half", "text"]), seed=SEED, group=GROUP)
+    def allocate_and_swap_out(self, count: int, kind: str, seed: int, group: int) -> None:
         if len(self.both.model.entries) < 700:
-            for i, entry in enumerate(self.both.allocate(count)):
+            for i, entry in enumerate(self.both.allocate(count, self.both.group(group))):
                 self.both.swap_out(entry, page(kind, seed + i))
 
     @precondition(has_entries)
@@ -129,6 +133,29 @@ class LayerMachine(RuleBasedStateMachine):
     @rule()
     def clean(self) -> None:
         self.both.clean()
+
+    @rule(parent=GROUP)
+    def create_group(self, parent: int) -> None:
+        self.both.create_group(self.both.group(parent))
+
+    @rule(group=GROUP)
+    def end_group(self, group: int) -> None:
+        self.both.end_group(self.both.group(group))
+
+    @rule(group=GROUP, device=st.booleans(), segments=st.sampled_from([None, 0, 1, 2, 3]))
+    def limit_group(self, group: int, device: bool, segments: int | None) -> None:
+        self.both.limit_group(self.both.group(group), device=device, segments=segments)
+
+    @rule(group=GROUP, writeback=st.booleans(), forbidden=st.frozensets(st.integers(0, 2)))
+    def rule_group(self, group: int, writeback: bool, forbidden: frozenset[int]) -> None:
+        devices = frozenset(range(len(self.both.model.devices)))
+        self.both.rule_group(
+            self.both.group(group), writeback=writeback, forbidden=forbidden & devices
+        )
+
+    @rule(group=GROUP, segments=st.sampled_from([1, 2, 9]))
+    def writeback_group(self, group: int, segments: int) -> None:
+        self.both.writeback_group(self.both.group(group), segments)
 
     @precondition(has_devices)
     @rule(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from errno import EBADMSG, EBUSY, EIO, ENOENT, ENOMEM, ENOSPC
+from errno import EBADMSG, EBUSY, EIO, ENOENT, ENOMEM, ENOSPC, ENOTEMPTY
 from typing import Any
 
 from vswap._loader import engine
-from vswap.model import PAGE_BYTES, Backing, SwapIn, SwapOut
+from vswap.model import PAGE_BYTES, ROOT, Backing, GroupCharge, SwapIn, SwapOut
 
 BACKINGS = [
     Backing.NONE,
@@ -79,10 +80,10 @@ class EngineLayer:
         assert number >= 0
         return int(number)
 
-    def allocate(self, count: int) -> int | None:
+    def allocate(self, count: int, group: int = ROOT) -> int | None:
         """The first of `count` neighbours, or None when there are none left."""
         first = self._ffi.new("uint64_t *")
-        code = self._lib.vswap_layer_allocate(self._layer, count, first)
+        code = self._lib.vswap_layer_allocate_for(self._layer, group, count, first)
         assert code in (0, -ENOMEM), code
         return int(first[0]) if code == 0 else None
 
@@ -131,6 +132,40 @@ class EngineLayer:
         values = self._ffi.new("uint64_t[]", count)
         self._lib.vswap_layer_gauges(self._layer, values, count)
         return Gauges(*(int(value) for value in values))
+
+    def create_group(self, parent: int) -> int | None:
+        number = self._lib.vswap_layer_group_create(self._layer, parent)
+        assert number > 0 or number == -ENOSPC
+        return int(number) if number > 0 else None
+
+    def end_group(self, group: int) -> bool:
+        code = self._lib.vswap_layer_group_end(self._layer, group)
+        assert code in (0, -EBUSY, -ENOTEMPTY)
+        return bool(code == 0)
+
+    def limit_group(self, group: int, *, device: bool, segments: int | None) -> bool:
+        """False, and nothing changed, when more is in use."""
+        most = -1 if segments is None else segments
+        code = self._lib.vswap_layer_group_limit(self._layer, group, device, most)
+        assert code in (0, -EBUSY)
+        return bool(code == 0)
+
+    def rule_group(self, group: int, *, writeback: bool, forbidden: Iterable[int]) -> None:
+        bits = sum(1 << device for device in forbidden)
+        assert self._lib.vswap_layer_group_rules(self._layer, group, writeback, bits) == 0
+
+    def group_charge(self, group: int) -> GroupCharge | None:
+        """None if there is no such group."""
+        values = self._ffi.new("uint64_t[9]")
+        code = self._lib.vswap_layer_group_charge(self._layer, group, values, len(values))
+        assert code in (len(values), -ENOENT)
+        return GroupCharge(*(int(value) for value in values)) if code > 0 else None
+
+    def group_of(self, entry: int) -> int:
+        return int(self._lib.vswap_layer_group_of(self._layer, entry))
+
+    def writeback_group(self, group: int, segments: int) -> int:
+        return int(self._lib.vswap_layer_group_writeback(self._layer, group, segments))
 
     def check(self) -> list[str]:
         """Every violated law; nobody else may use the layer meanwhile."""

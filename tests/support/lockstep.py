@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from support.engine_layer import EngineLayer, Fault
 from vswap.model import (
     PAGE_BYTES,
+    ROOT,
     STORED,
     Backing,
     Device,
     Event,
+    GroupCharge,
     Layer,
     SwapIn,
     SwapOut,
@@ -52,10 +54,10 @@ class Lockstep:
 
     # Operations
 
-    def allocate(self, count: int) -> range:
-        first = self.engine.allocate(count)
+    def allocate(self, count: int, group: int = ROOT) -> range:
+        first = self.engine.allocate(count, group)
         assert first is not None
-        return self.model.allocate(first, count)
+        return self.model.allocate(first, count, group)
 
     def duplicate(self, entry: int) -> None:
         assert self.engine.duplicate(entry) == self.model.duplicate(entry)
@@ -78,7 +80,7 @@ class Lockstep:
 
     def swap_out(self, entry: int, page: bytes) -> SwapOut:
         gauges = self.engine.gauges()
-        full = gauges.ram_segments >= gauges.ram_limit
+        full = gauges.ram_segments >= gauges.ram_limit or self.is_limited(entry)
         end = self.engine.swap_out(entry, page)
         allowed = self.model.may_swap_out(entry, page, ram_is_full=full)
         assert end in allowed, (entry, end, allowed, gauges)
@@ -108,6 +110,82 @@ class Lockstep:
     def clean(self) -> None:
         self.engine.clean()
         self.observe(Event.CLEAN)
+
+    # Groups
+
+    def group(self, at: int) -> int:
+        """The `at`-th group, the root among them."""
+        groups = [ROOT, *self.model.tree.groups]
+        return groups[at % len(groups)]
+
+    def create_group(self, parent: int) -> None:
+        number = self.engine.create_group(parent)
+        assert (number is not None) == self.model.tree.may_create(parent)
+        if number is not None:
+            self.model.tree.create(number, parent)
+
+    def end_group(self, group: int) -> None:
+        may = self.model.may_end_group(group)
+        assert self.engine.end_group(group) == may
+        if may:
+            self.model.end_group(group)
+            assert self.engine.group_charge(group) is None
+
+    def limit_group(self, group: int, *, device: bool, segments: int | None) -> None:
+        """A limit below what is in use is refused and changes nothing."""
+        if group == ROOT:
+            return
+        charge = self.charge(group)
+        held = charge.device if device else charge.ram
+        may = segments is None or segments >= held
+        assert self.engine.limit_group(group, device=device, segments=segments) == may
+        known = self.model.tree.groups[group]
+        if may and device:
+            known.device_max = segments
+        elif may:
+            known.ram_max = segments
+
+    def rule_group(self, group: int, *, writeback: bool, forbidden: frozenset[int]) -> None:
+        if group != ROOT:
+            self.engine.rule_group(group, writeback=writeback, forbidden=forbidden)
+            known = self.model.tree.groups[group]
+            known.writeback, known.forbidden = writeback, forbidden
+
+    def writeback_group(self, group: int, segments: int) -> None:
+        """Only what belongs to the group or below moves, and to no device that it may not use."""
+        forbidden = self.model.tree.forbidden(group)
+        before = {device: self.engine.calls(device, write=True) for device in forbidden}
+        on_devices = self.stored_at(Backing.DEVICE)
+        self.engine.writeback_group(group, segments)
+        self.observe(Event.WRITEBACK)
+        for entry in self.stored_at(Backing.DEVICE) - on_devices:
+            assert group in self.model.tree.chain(self.model.entries[entry].group)
+        for device, writes in before.items():
+            assert self.engine.calls(device, write=True) == writes, "written though forbidden"
+
+    def charge(self, group: int) -> GroupCharge:
+        charge = self.engine.group_charge(group)
+        assert charge is not None
+        return charge
+
+    def is_limited(self, entry: int) -> bool:
+        """Whether a limit may leave no room for the entry's page."""
+        known = self.model.entries.get(entry)
+        for group in self.model.tree.chain(known.group) if known else ():
+            most = None if group == ROOT else self.model.tree.groups[group].ram_max
+            if most is not None and self.charge(group).ram >= most:
+                return True
+        return False
+
+    def compare_groups(self) -> None:
+        """Charges add up, limits hold, and every entry is paid for by the group it was made for."""
+        charges = {group: self.charge(group) for group in (ROOT, *self.model.tree.groups)}
+        assert self.model.tree.broken_laws(charges) == []
+        for group, charge in charges.items():
+            own = [n for n, entry in self.model.entries.items() if entry.group == group]
+            assert charge.own_entries == len(own)
+            for number in own:
+                assert self.engine.group_of(number) == group
 
     # Devices that fail
 
@@ -186,6 +264,7 @@ class Lockstep:
         for number in self.dead():
             self.refuses(number)
         self.compare_charges()
+        self.compare_groups()
         assert self.engine.check() == []
 
     def refuses(self, dead: int) -> None:
@@ -219,6 +298,9 @@ class Lockstep:
             if number in self.model.entries:
                 self.take_frame(number)
         assert not self.model.entries
+        while self.model.tree.groups:
+            for group in list(self.model.tree.groups):
+                self.end_group(group)
         self.clean()
         self.compare()
         self.engine.destroy()

@@ -17,6 +17,9 @@ from vswap.model import (
     Device,
     Event,
     Freed,
+    Group,
+    GroupCharge,
+    GroupTree,
     Layer,
     RangeError,
     SpecificationError,
@@ -141,3 +144,45 @@ def test_a_full_device_is_only_full_and_a_failed_one_is_closed() -> None:
     device.write_failed(for_want_of_space=False)
     device.write_failed(for_want_of_space=True)
     assert device.closed
+
+
+def charge(own: int, ram: int, device: int = 0) -> GroupCharge:
+    return GroupCharge(0, 0, own, ram, 0, device, 0, 0, 0)
+
+
+def test_charges_of_groups_add_up_to_the_root_and_limits_hold() -> None:
+    tree = GroupTree()
+    tree.create(5, parent=0)
+    tree.create(6, parent=5)
+    assert tree.broken_laws({0: charge(1, 6), 5: charge(2, 5), 6: charge(3, 3)}) == []
+    assert tree.broken_laws({0: charge(1, 6), 5: charge(2, 5), 6: charge(3, 4)})
+    tree.groups[5].ram_max = 4
+    assert tree.broken_laws({0: charge(1, 6), 5: charge(2, 5), 6: charge(3, 3)}) == []
+    tree.groups[5].ram_max = 3
+    assert tree.broken_laws({0: charge(1, 6), 5: charge(2, 5), 6: charge(3, 3)})
+
+
+def test_what_a_group_may_not_do_nobody_below_it_may() -> None:
+    tree = GroupTree({5: Group(0, writeback=False, forbidden=frozenset({1})), 6: Group(5)})
+    assert not tree.may_write_back(6)
+    assert tree.forbidden(6) == {1}
+    assert tree.may_write_back(0)
+
+
+def test_an_entry_of_a_group_without_writeback_never_reaches_a_device() -> None:
+    layer = Layer(tree=GroupTree({5: Group(0, writeback=False)}))
+    (entry,) = layer.allocate(512, 1, group=5)
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError, match="forbidden"):
+        layer.moved(entry, Backing.DEVICE, Event.WRITEBACK)
+
+
+def test_a_cluster_serves_one_group_at_a_time() -> None:
+    layer = Layer(tree=GroupTree({5: Group(0)}))
+    layer.allocate(512, 1, group=5)
+    with pytest.raises(SpecificationError, match="cluster"):
+        layer.allocate(514, 1)
+    assert not layer.may_end_group(5)
+    layer.free([512])
+    layer.end_group(5)
+    layer.allocate(514, 1)

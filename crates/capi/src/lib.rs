@@ -9,6 +9,7 @@ mod counters;
 mod handle;
 mod layer;
 mod layer_device;
+mod layer_group;
 mod layer_state;
 mod memory;
 mod numpy;

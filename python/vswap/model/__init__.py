@@ -11,6 +11,7 @@ from __future__ import annotations
 from vswap.model.backing import STORED, Backing
 from vswap.model.device import Device
 from vswap.model.entries import CLUSTER_ENTRIES, RangeError
+from vswap.model.groups import ROOT, Group, GroupCharge, GroupTree
 from vswap.model.layer import Charges, Entry, Freed, Layer, SpecificationError
 from vswap.model.outcomes import Event, SwapIn, SwapOut, Trouble
 from vswap.model.page import PAGE_BYTES
@@ -20,6 +21,7 @@ __all__ = [
     "CLUSTER_ENTRIES",
     "LEGAL",
     "PAGE_BYTES",
+    "ROOT",
     "STORED",
     "Backing",
     "Charges",
@@ -27,6 +29,9 @@ __all__ = [
     "Entry",
     "Event",
     "Freed",
+    "Group",
+    "GroupCharge",
+    "GroupTree",
     "Layer",
     "RangeError",
     "SpecificationError",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from vswap.model.backing import STORED, Backing
 from vswap.model.device import Device
-from vswap.model.entries import can_be_entry, range_of
+from vswap.model.entries import can_be_entry, cluster_of, range_of
+from vswap.model.groups import ROOT, GroupTree
 from vswap.model.outcomes import NO_TROUBLE, READS_BEFORE_LOST, Event, SwapIn, SwapOut, Trouble
 from vswap.model.page import PAGE_BYTES, is_same_filled
 from vswap.model.transitions import Step, may_become
@@ -27,6 +28,8 @@ class Entry:
     content: bytes | None = None
     """The page it was last given, wherever that rests."""
     frame: int | None = None
+    group: int = ROOT
+    """Who pays for it, from its allocation to its end."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,26 @@ class Charges:
 
 @dataclass
 class Layer:
-    """All entries in use, and the devices."""
+    """All entries in use, who pays for them, and the devices."""
 
     entries: dict[int, Entry] = field(default_factory=dict)
     devices: list[Device] = field(default_factory=list)
+    tree: GroupTree = field(default_factory=GroupTree)
 
     # Entries and counts
 
-    def allocate(self, first: int, count: int) -> range:
-        """Hand out `count` neighbours.  The layer chose `first`; all have to be free, aligned, of one cluster."""
+    def allocate(self, first: int, count: int, group: int = ROOT) -> range:
+        """Hand out `count` neighbours.  The layer chose `first`; all have to be free, aligned, of one cluster.
+
+        A cluster serves one group at a time: that is how an entry knows who pays for it.
+        """
         handed_out = range_of(first, count)
+        cluster = cluster_of(first)
+        others = {e.group for number, e in self.entries.items() if cluster_of(number) == cluster}
+        self._require(others <= {group}, f"cluster {cluster} of group {others} serves {group}")
         for entry in handed_out:
             self._require(entry not in self.entries, f"entry {entry} was handed out twice")
-            self.entries[entry] = Entry()
+            self.entries[entry] = Entry(group=group)
         return handed_out
 
     def duplicate(self, entry: int) -> int | None:
@@ -199,7 +209,23 @@ class Layer:
             backing in allowed and may_become(known.backing, Step.MOVE, backing),
             f"entry {entry} went from {known.backing.name} to {backing.name} in {event.name}",
         )
+        self._require(
+            backing is not Backing.DEVICE or self.tree.may_write_back(known.group),
+            f"entry {entry} of group {known.group} went to a device, which is forbidden",
+        )
         known.backing = backing
+
+    # Groups
+
+    def may_end_group(self, group: int) -> bool:
+        """Say whether a group may end: when none of its entries is in use and no group is below it."""
+        used = any(entry.group == group for entry in self.entries.values())
+        return group in self.tree.groups and not used and not self.tree.children(group)
+
+    def end_group(self, group: int) -> None:
+        """End a group.  What is still charged to it, dead segments above all, is its parent's from then on."""
+        self._require(self.may_end_group(group), f"group {group} ended too early")
+        del self.tree.groups[group]
 
     # What it all comes to
 
