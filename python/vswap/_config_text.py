@@ -17,9 +17,9 @@ _ZSTD_LEVELS = range(1, 20)
 
 
 def check_codec(codec: str) -> str:
-    """Return ``lz4``, ``zstd`` or ``zstd:LEVEL``, or raise ConfigError."""
+    """Return ``lz4``, ``zstd``, ``zstd:LEVEL`` or ``raw``, or raise ConfigError."""
     name, colon, level = codec.partition(":")
-    if name == "lz4" and not colon:
+    if name in ("lz4", "raw") and not colon:
         return codec
     if name == "zstd":
         if not colon:
@@ -27,7 +27,7 @@ def check_codec(codec: str) -> str:
         if level.isdigit() and int(level) in _ZSTD_LEVELS:
             return codec
         raise ConfigError(f"zstd's level is 1 to {_ZSTD_LEVELS[-1]}, not {level!r}")
-    raise ConfigError(f"unknown codec {codec!r}; use lz4, zstd or zstd:LEVEL")
+    raise ConfigError(f"unknown codec {codec!r}; use lz4, zstd, zstd:LEVEL or raw")
 
 
 def check_faults(faults: str) -> str:

@@ -39,6 +39,9 @@ COUNTERS: tuple[CounterInfo, ...] = (
     ),
     CounterInfo("stored_pages", "gauge", "swapped pages with bytes in the store"),
     CounterInfo("stored_bytes", "gauge", "compressed bytes of stored pages"),
+    CounterInfo(
+        "slot_pages", "gauge", "swapped pages that lie in plain slots of a device, as they are"
+    ),
     CounterInfo("device_bytes", "gauge", "bytes in use on swap devices"),
     CounterInfo("device_peak_bytes", "peak", "highest bytes in use on swap devices"),
     CounterInfo("faults", "counter", "page faults vswap resolved"),
@@ -53,6 +56,7 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("swap_out_bytes", "counter", "compressed bytes of pages swapped out"),
     CounterInfo("swap_out_same_pages", "counter", "pages swapped out as one repeated word"),
     CounterInfo("swap_out_raw_pages", "counter", "pages swapped out that did not compress"),
+    CounterInfo("swap_out_slot_pages", "counter", "pages swapped out to plain slots, as they are"),
     CounterInfo("swap_in_pages", "counter", "pages brought back from the store"),
     CounterInfo(
         "second_chance_pages",

@@ -44,9 +44,10 @@ class SwapSpace:
         process_ram: instead of ``ram``: RAM the whole process may hold. One
             space of a process may be made this way.
         devices: where pages go that do not fit compressed: ``"auto"``,
-            ``"PATH"`` or ``"PATH:SIZE"``. ``None`` means ``["auto"]``, an
-            empty list none at all.
-        codec: ``"lz4"``, ``"zstd"`` or ``"zstd:LEVEL"``.
+            ``"PATH"`` or ``"PATH:SIZE"``, each with ``slots:`` before it for
+            plain 4 KiB slots. ``None`` means ``["auto"]``, an empty list none
+            at all.
+        codec: ``"lz4"``, ``"zstd"``, ``"zstd:LEVEL"`` or ``"raw"``.
         faults: ``"auto"``, ``"thread"`` or ``"signal"``.
         numpy: whether ``with`` makes the space NumPy's memory handler.
         threads: whether threads started inside ``with`` are covered too.

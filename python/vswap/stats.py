@@ -54,6 +54,8 @@ class SpaceStats:
     """Swapped pages with bytes in the store."""
     stored_bytes: int = 0
     """Compressed bytes of stored pages."""
+    slot_pages: int = 0
+    """Swapped pages that lie in plain slots of a device, as they are."""
     device_bytes: int = 0
     """Bytes in use on swap devices."""
     device_peak_bytes: int = 0
@@ -78,6 +80,8 @@ class SpaceStats:
     """Pages swapped out as one repeated word."""
     swap_out_raw_pages: int = 0
     """Pages swapped out that did not compress."""
+    swap_out_slot_pages: int = 0
+    """Pages swapped out to plain slots, as they are."""
     swap_in_pages: int = 0
     """Pages brought back from the store."""
     second_chance_pages: int = 0

@@ -130,3 +130,10 @@ def test_the_file_system_of_a_path_is_that_of_its_longest_mount() -> None:
 
 def test_the_header_is_the_one_the_engine_writes() -> None:
     assert f'b"{HEADER_MAGIC.decode()}"' in MAGIC_IN_RUST.read_text()
+
+
+def test_plain_slots_are_asked_for_before_the_file(disk: Path) -> None:
+    assert check_swap("slots:auto") == "slots:auto"
+    assert check_swap(f"slots:{disk}/swap:64M") == f"slots:{disk}/swap:{64 << 20}"
+    assert "need a file" in refusal("slots:none")
+    assert "missing" in refusal("slots:")

@@ -238,7 +238,7 @@ pub unsafe extern "C" fn vswap_layer_load(
 }
 
 /// Where an entry's page is: 0 nowhere, 1 one word, 2 cached, 3 stored in RAM,
-/// 4 stored on a device, 5 poisoned; -EINVAL.
+/// 4 stored on a device, 5 poisoned, 6 in a plain slot; -EINVAL.
 ///
 /// # Safety
 /// `layer` is valid.
@@ -256,6 +256,7 @@ pub unsafe extern "C" fn vswap_layer_backing(layer: *mut vswap_layer, entry: u64
         Backing::Stored(at) if layer.layer.store().is_in_ram(at) => 3,
         Backing::Stored(_) => 4,
         Backing::Poisoned => 5,
+        Backing::Slot(_) => 6,
     }
 }
 

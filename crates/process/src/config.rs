@@ -14,6 +14,9 @@ pub const LEAST_RAM: u64 = 16 << 20;
 /// See [`Config::pool_percent`].
 const POOL_PERCENT: u32 = 35;
 
+/// Before what names a file: plain slots on it.
+const SLOTS: &str = "slots:";
+
 /// How faults reach the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Faults {
@@ -32,6 +35,8 @@ pub enum SwapSpec {
     Auto,
     /// A file at this path, of at most this many bytes.
     Path(String, Option<u64>),
+    /// Plain 4 KiB slots on a file found in one of the ways above.
+    Slots(Box<SwapSpec>),
 }
 
 impl fmt::Display for SwapSpec {
@@ -40,6 +45,7 @@ impl fmt::Display for SwapSpec {
             Self::Auto => f.write_str("auto"),
             Self::Path(path, None) => f.write_str(path),
             Self::Path(path, Some(bytes)) => write!(f, "{path}:{bytes}"),
+            Self::Slots(file) => write!(f, "{SLOTS}{file}"),
         }
     }
 }
@@ -156,8 +162,10 @@ impl Config {
             }
             "swap" => self
                 .add_swap(value)
-                .ok_or_else(|| wrong("auto, none or PATH[:SIZE]"))?,
-            "codec" => self.codec = codec(value).ok_or_else(|| wrong("lz4 or zstd[:LEVEL]"))?,
+                .ok_or_else(|| wrong("auto, none, PATH[:SIZE] or slots:PATH[:SIZE]"))?,
+            "codec" => {
+                self.codec = codec(value).ok_or_else(|| wrong("lz4, zstd[:LEVEL] or raw"))?
+            }
             "faults" => {
                 self.faults = match value {
                     "auto" => Faults::Auto,
@@ -190,8 +198,14 @@ impl Config {
         match value {
             "" => return None,
             "none" => self.swap.clear(),
-            "auto" => self.swap.push(SwapSpec::Auto),
-            _ => self.swap.push(path_spec(value)),
+            _ => {
+                let spec = match value.strip_prefix(SLOTS) {
+                    Some("") => return None,
+                    Some(file) => SwapSpec::Slots(Box::new(file_spec(file))),
+                    None => file_spec(value),
+                };
+                self.swap.push(spec);
+            }
         }
         Some(())
     }
@@ -211,7 +225,10 @@ pub fn check_ram(bytes: u64) -> Result<(), ConfigError> {
     )))
 }
 
-fn path_spec(value: &str) -> SwapSpec {
+fn file_spec(value: &str) -> SwapSpec {
+    if value == "auto" {
+        return SwapSpec::Auto;
+    }
     if let Some((path, tail)) = value.rsplit_once(':')
         && !path.is_empty()
         && let Some(bytes) = size(tail)
@@ -228,6 +245,7 @@ fn size(value: &str) -> Option<u64> {
 fn codec(value: &str) -> Option<CodecKind> {
     match value.split_once(':') {
         None if value == "lz4" => Some(CodecKind::Lz4),
+        None if value == "raw" => Some(CodecKind::Raw),
         None if value == "zstd" => Some(CodecKind::Zstd(1)),
         Some(("zstd", level)) => {
             let level = level.parse().ok()?;
@@ -253,6 +271,21 @@ mod tests {
         assert_eq!(config.codec, CodecKind::Zstd(3));
         assert_eq!(config.faults, Faults::Signal);
         assert_eq!(config.min_alloc, Some(64 << 10));
+    }
+
+    #[test]
+    fn plain_slots_are_asked_for_before_the_file() {
+        let config = Config::from_text("ram=300M\nswap=slots:auto\nswap=slots:/a:1G").unwrap();
+        let slots = |file| SwapSpec::Slots(Box::new(file));
+        assert_eq!(
+            config.swap,
+            [
+                slots(SwapSpec::Auto),
+                slots(SwapSpec::Path("/a".into(), Some(1 << 30)))
+            ]
+        );
+        assert_eq!(config.swap[1].to_string(), "slots:/a:1073741824");
+        assert!(Config::from_text("ram=300M\nswap=slots:").is_err());
     }
 
     #[test]

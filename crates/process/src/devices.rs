@@ -23,7 +23,8 @@ const READAHEAD_PART: u64 = 64;
 #[derive(Default)]
 pub struct Opened {
     devices: Vec<Box<dyn SwapDevice>>,
-    /// What they hold together.
+    slots: Vec<Box<dyn SwapDevice>>,
+    /// What devices for segments hold together.
     pub bytes: u64,
     /// Their descriptors.
     pub fds: Vec<i32>,
@@ -36,23 +37,34 @@ pub struct Opened {
 pub fn open(config: &Config) -> Result<Opened, StartError> {
     let mut opened = Opened::default();
     for spec in &config.swap {
-        let (file, bytes) = match spec {
-            SwapSpec::Auto => match open_auto(config.ram) {
-                // RAM alone is a way to work, and the report shows that nothing was written.
-                Err(_) => continue,
-                Ok(found) => found,
-            },
-            SwapSpec::Path(path, size) => {
-                open_path(path, *size, config.ram).map_err(StartError::Device)?
-            }
+        let (file_spec, for_slots) = match spec {
+            SwapSpec::Slots(file) => (&**file, true),
+            file => (file, false),
         };
-        opened.bytes += bytes;
+        let Some((file, bytes)) = open_file(file_spec, config.ram)? else {
+            continue;
+        };
         opened.fds.push(file.raw_fd());
-        opened
-            .devices
-            .push(Box::new(FileDevice::new(file, Bytes(bytes))));
+        let device = Box::new(FileDevice::new(file, Bytes(bytes)));
+        if for_slots {
+            opened.slots.push(device);
+        } else {
+            opened.bytes += bytes;
+            opened.devices.push(device);
+        }
     }
     Ok(opened)
+}
+
+/// `None` where no file was asked for by name and none can be had: RAM alone is a
+/// way to work, and the report shows that nothing was written.
+fn open_file(spec: &SwapSpec, ram: u64) -> Result<Option<(SwapFile, u64)>, StartError> {
+    match spec {
+        SwapSpec::Path(path, size) => open_path(path, *size, ram)
+            .map(Some)
+            .map_err(StartError::Device),
+        SwapSpec::Auto | SwapSpec::Slots(_) => Ok(open_auto(ram).ok()),
+    }
 }
 
 fn open_auto(ram: u64) -> Result<(SwapFile, u64), FileError> {
@@ -91,6 +103,9 @@ pub fn layer(region: &Region, ram: u64, opened: Opened) -> Result<SwapLayer, Err
     let mut store = Store::new(options)?;
     for device in opened.devices {
         store.attach(device)?;
+    }
+    for device in opened.slots {
+        store.slots().attach(device)?;
     }
     SwapLayer::new(
         LayerOptions {

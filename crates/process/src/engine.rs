@@ -182,6 +182,7 @@ impl Engine {
         let codec = match config.codec {
             CodecKind::Lz4 => "lz4".to_owned(),
             CodecKind::Zstd(level) => format!("zstd:{level}"),
+            CodecKind::Raw => "raw".to_owned(),
         };
         let swap: Vec<String> = config
             .swap

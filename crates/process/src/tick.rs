@@ -116,16 +116,19 @@ impl Engine {
             .set(vswap_platform::arena::held_bytes() as u64);
         let store = self.layer.store();
         counters.pool_bytes.set(store.ram_bytes().0);
-        counters.device_bytes.set(store.device_bytes().0);
-        counters.device_peak_bytes.max(store.device_bytes().0);
-        let totals = store.counters();
+        let on_devices = store.device_bytes().0 + store.slots().bytes();
+        counters.device_bytes.set(on_devices);
+        counters.device_peak_bytes.max(on_devices);
+        let (totals, slots) = (store.counters(), store.slots().counters());
         counters
             .device_written_bytes
-            .set(totals.device_written_bytes.get());
+            .set(totals.device_written_bytes.get() + slots.written_bytes.get());
         counters
             .device_read_bytes
-            .set(totals.device_read_bytes.get());
-        counters.device_errors.set(totals.device_errors.get());
+            .set(totals.device_read_bytes.get() + slots.read_bytes.get());
+        counters
+            .device_errors
+            .set(totals.device_errors.get() + slots.device_errors.get());
         counters.cleaned_bytes.set(totals.cleaned_bytes.get());
     }
 
@@ -145,7 +148,8 @@ impl Engine {
 
     /// Asks the kernel what the tables take; not for every tick.
     pub(crate) fn measure_tables(&self) {
-        let bytes = self.region.table_bytes() + self.layer.table_bytes() as u64;
+        let slots = self.layer.store().slots().table_bytes();
+        let bytes = self.region.table_bytes() + self.layer.table_bytes() as u64 + slots;
         self.counters
             .table_bytes
             .set(bytes.next_multiple_of(PAGE_SIZE as u64));

@@ -4,12 +4,12 @@
 //! include them are compared only when nobody did. Not for the fault path: it makes strings.
 
 use crate::cluster::ClusterState;
-use crate::descriptor::{Tag, Word};
+use crate::descriptor::{Backing, Tag, Word};
 use crate::entry::{CLUSTER_ENTRIES, EntryId};
 use crate::layer::SwapLayer;
 use crate::tally::Sums;
 use std::collections::BTreeMap;
-use vswap_store::{GroupId, Stored, Workspace};
+use vswap_store::{GroupId, Slot, Stored, Workspace};
 
 /// How long a pin may be held before that is a violated law.
 const PIN_LIMIT_NS: u64 = 2_000_000_000;
@@ -24,6 +24,7 @@ struct Census {
     same: u64,
     objects: Vec<(u64, Stored)>,
     stored_bytes: u64,
+    slots: Vec<Slot>,
     frames: Vec<(u32, EntryId)>,
     /// Entries in use by group.
     groups: BTreeMap<GroupId, u64>,
@@ -64,8 +65,11 @@ impl SwapLayer {
         let report = self
             .store
             .check(&mut census.objects.iter().copied(), workspace);
-        let Census { mut laws, .. } = census;
+        let Census {
+            mut laws, slots, ..
+        } = census;
         laws.extend(report.broken);
+        laws.extend(self.store.slots().check(slots));
         laws
     }
 
@@ -158,6 +162,9 @@ impl Census {
 
     fn count(&mut self, entry: EntryId, word: Word) {
         self.same += u64::from(word.tag() == Tag::Same);
+        if let Backing::Slot(slot) = word.backing() {
+            self.slots.push(slot);
+        }
         if let Some(object) = word.object() {
             self.objects.push((entry.get(), object));
             self.stored_bytes += u64::from(object.stored_bytes);
@@ -170,8 +177,10 @@ impl Census {
     /// What is there against what was charged.
     fn compare(&mut self, sums: &Sums, quiet: bool) {
         let objects = self.objects.len() as u64;
+        let slots = self.slots.len() as u64;
         let pairs = [
             ("entries in use", self.used, sums.entries_now(), quiet),
+            ("pages in slots", slots, sums.slots_now(), true),
             ("pages of one word", self.same, sums.same_now(), true),
             ("stored pages", objects, sums.stored_now(), true),
             (

@@ -8,14 +8,15 @@
 //! SAME    the fill word, packed (see `same`)
 //! CACHED  frame (32 bits), then 1 bit: cached only (nobody needs the entry any more, but its frame is still bound)
 //! STORED  location in the log (46), stored length - 1 (12)
+//! SLOT    device (8), slot of it (32)
 //! ```
 //!
-//! Tag 0 is FREE, so a descriptor page given back to the kernel reads as 512 free entries. SHARED and SLOT are drawn for the
-//! deduplicated objects and plain slots of later; nothing makes them yet.
+//! Tag 0 is FREE, so a descriptor page given back to the kernel reads as 512 free entries. SHARED is drawn for the
+//! deduplicated objects of later; nothing makes it yet.
 //! This file reads and builds words. Which word may follow which is for `transition` alone.
 
 use crate::same;
-use vswap_store::{Location, Stored};
+use vswap_store::{Location, Slot, Stored};
 
 const TAG_MASK: u64 = 7;
 const PIN: u64 = 1 << 3;
@@ -31,6 +32,7 @@ const LENGTH_SHIFT: u32 = Location::BITS;
 /// Bits of the length field; it holds the length less one, and 4096 bytes is the longest object.
 const LENGTH_BITS: u32 = 12;
 const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS <= 64 - PAYLOAD_SHIFT);
+const _: () = assert!(Slot::BITS <= 64 - PAYLOAD_SHIFT);
 const _: () = assert!(same::PACKED_BITS <= 64 - PAYLOAD_SHIFT);
 
 /// What kind of backing a descriptor names.
@@ -49,7 +51,7 @@ pub(crate) enum Tag {
     Stored = 4,
     /// Reserved: a deduplicated object.
     Shared = 5,
-    /// Reserved: a plain slot of a device.
+    /// A plain slot of a device.
     Slot = 6,
     /// The bytes are lost.
     Poisoned = 7,
@@ -93,6 +95,8 @@ pub enum Backing {
     Cached(u32),
     /// An object of the store.
     Stored(Stored),
+    /// As it is, in a plain slot.
+    Slot(Slot),
     /// The bytes could not be read back; they are lost.
     Poisoned,
 }
@@ -171,6 +175,10 @@ impl Word {
         )
     }
 
+    pub(super) const fn slot(self, slot: Slot) -> Self {
+        self.with(Tag::Slot, slot.to_bits())
+    }
+
     /// `None` for a length that no object has.
     pub(super) fn stored(self, object: Stored) -> Option<Self> {
         let length = u64::from(object.stored_bytes).checked_sub(1)?;
@@ -201,7 +209,8 @@ impl Word {
 
     pub(crate) fn backing(self) -> Backing {
         match self.tag() {
-            Tag::Free | Tag::None | Tag::Shared | Tag::Slot => Backing::None,
+            Tag::Free | Tag::None | Tag::Shared => Backing::None,
+            Tag::Slot => Backing::Slot(Slot::from_bits(self.payload())),
             Tag::Same => Backing::Same(same::unpack(self.payload())),
             Tag::Cached => self.frame().map_or(Backing::None, Backing::Cached),
             Tag::Stored => self.object().map_or(Backing::None, Backing::Stored),
@@ -265,6 +274,8 @@ mod tests {
             if let Some(packed) = same::pack(fill) {
                 prop_assert_eq!(base.same(packed).backing(), Backing::Same(fill));
             }
+            let slot = Slot { device: (granule % 256) as u8, index: frame };
+            prop_assert_eq!(base.slot(slot).backing(), Backing::Slot(slot));
             prop_assert_eq!(stored.bits() & FLAGS, base.bits());
             prop_assert_eq!(stored.unpinned().is_counted(), base.is_counted());
         }

@@ -65,6 +65,7 @@ struct Sweep<'a, 'f> {
     len: usize,
     unstored: u64,
     unstored_bytes: u64,
+    unslotted: u64,
     unsame: u64,
 }
 
@@ -79,6 +80,7 @@ impl<'a, 'f> Sweep<'a, 'f> {
             len: 0,
             unstored: 0,
             unstored_bytes: 0,
+            unslotted: 0,
             unsame: 0,
         }
     }
@@ -133,6 +135,10 @@ impl<'a, 'f> Sweep<'a, 'f> {
                 self.unstored += 1;
                 self.unstored_bytes += u64::from(object.stored_bytes);
             }
+            (Backing::Slot(slot), _) => {
+                layer.store.slots().free(slot);
+                self.unslotted += 1;
+            }
             (Backing::Same(_), _) => self.unsame += 1,
             (Backing::None | Backing::Poisoned, _) => {}
         }
@@ -157,6 +163,7 @@ impl<'a, 'f> Sweep<'a, 'f> {
         tally
             .unstored_bytes
             .add_if(core::mem::take(&mut self.unstored_bytes));
+        tally.unslotted.add_if(core::mem::take(&mut self.unslotted));
         tally.unsame.add_if(core::mem::take(&mut self.unsame));
         let offsets = self.offsets.get(..self.len).unwrap_or_default();
         self.layer.release(self.cluster, offsets);

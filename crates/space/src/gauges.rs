@@ -15,13 +15,17 @@ pub struct Gauges {
     pub stored_pages: u64,
     /// The bytes of those objects.
     pub stored_bytes: u64,
-    /// Pages swapped out so far, in either form.
+    /// Entries whose page is in a plain slot.
+    pub slot_pages: u64,
+    /// Pages swapped out so far, in whatever form.
     pub swap_out_pages: u64,
     /// Bytes of the objects made so far.
     pub swap_out_bytes: u64,
     /// Pages swapped out as one repeated word so far.
     pub swap_out_same_pages: u64,
-    /// Pages swapped out that did not compress so far.
+    /// Pages that went to a plain slot so far.
+    pub swap_out_slot_pages: u64,
+    /// Pages swapped out into the log that did not compress so far.
     pub swap_out_raw_pages: u64,
     /// Pages read back so far.
     pub swap_in_pages: u64,
@@ -39,7 +43,9 @@ impl SwapLayer {
             same_filled_pages: sums.same_now(),
             stored_pages: sums.stored_now(),
             stored_bytes: sums.stored_bytes_now(),
-            swap_out_pages: sums.stored + sums.same,
+            slot_pages: sums.slots_now(),
+            swap_out_pages: sums.stored + sums.same + sums.slotted,
+            swap_out_slot_pages: sums.slotted,
             swap_out_bytes: sums.stored_bytes,
             swap_out_same_pages: sums.same,
             swap_out_raw_pages: sums.stored_raw,
@@ -54,9 +60,11 @@ impl SwapLayer {
         counters.same_filled_pages.set(now.same_filled_pages);
         counters.stored_pages.set(now.stored_pages);
         counters.stored_bytes.set(now.stored_bytes);
+        counters.slot_pages.set(now.slot_pages);
         counters.swap_out_pages.set(now.swap_out_pages);
         counters.swap_out_bytes.set(now.swap_out_bytes);
         counters.swap_out_same_pages.set(now.swap_out_same_pages);
+        counters.swap_out_slot_pages.set(now.swap_out_slot_pages);
         counters.swap_out_raw_pages.set(now.swap_out_raw_pages);
         counters.swap_in_pages.set(now.swap_in_pages);
         counters.poisoned_pages.set(now.poisoned_pages);

@@ -2,6 +2,10 @@
 //!
 //! Swap-out order: still needed? → one repeated word? → compress and append to the log. Whatever fails leaves the entry as it
 //! was. Swap-in leaves the backing where it is; it goes when the entry is freed.
+//!
+//! With a slots device on, what does not compress, or finds no room in the log, goes to a plain slot: it is out of RAM at once,
+//! takes 4 KiB there as it would in a segment, and no cleaner ever has to copy it. Without one, and when the device is full or
+//! fails, the log takes it as it is.
 
 use crate::descriptor::{Backing, Word};
 use crate::entry::EntryId;
@@ -11,7 +15,7 @@ use crate::same;
 use crate::transition::Step;
 use core::fmt;
 use vswap_platform::errno::Errno;
-use vswap_store::{StoreError, Stored, Workspace};
+use vswap_store::{Slot, StoreError, Stored, Workspace};
 use vswap_units::PAGE_SIZE;
 
 /// What became of a page that was swapped out. Its frame is the caller's again in every case.
@@ -24,6 +28,8 @@ pub enum SwapOut {
         /// Bytes of the object, its header apart.
         bytes: u16,
     },
+    /// It is in a plain slot, as it is.
+    Slot,
     /// Nobody needed it any more: the entry is gone.
     Unneeded,
 }
@@ -79,9 +85,33 @@ impl Pin<'_> {
             return self.become_same(packed).ok_or(StoreError::NoRoom);
         }
         let group = self.layer.group_of(self.entry);
+        if self.layer.may_use_slots(group) {
+            return self.swap_out_beside_slots(group, page, workspace);
+        }
         let owner = self.entry.get();
         let object = self.layer.store.append_for(group, owner, page, workspace)?;
         self.become_stored(object)
+    }
+
+    /// To the log if it compresses and there is room, else to a slot, else to the log as it is.
+    fn swap_out_beside_slots(
+        &mut self,
+        group: GroupId,
+        page: &[u8],
+        workspace: &mut Workspace,
+    ) -> Result<SwapOut, StoreError> {
+        let store = &self.layer.store;
+        let owner = self.entry.get();
+        if let Ok(Some(object)) = store.append_compressed(owner, page, workspace) {
+            return self.become_stored(object);
+        }
+        match store.slots().write(page) {
+            Ok(slot) => self.become_slot(slot),
+            Err(_) => {
+                let object = store.append_for(group, owner, page, workspace)?;
+                self.become_stored(object)
+            }
+        }
     }
 
     /// Reads the page into `out`.
@@ -103,6 +133,10 @@ impl Pin<'_> {
             Backing::Cached(frame) => return Err(SwapInError::Cached(frame)),
             Backing::Poisoned => return Err(SwapInError::Poisoned),
             Backing::Same(word) => same::fill(out, word),
+            Backing::Slot(slot) => {
+                let read = self.layer.store.slots().read(slot, out);
+                read.map_err(SwapInError::Store)?;
+            }
             Backing::Stored(object) => {
                 let read = self
                     .layer
@@ -123,6 +157,17 @@ impl Pin<'_> {
         self.layer.worker().tally.same.add(1);
         self.layer.give_up(former);
         Some(SwapOut::Same)
+    }
+
+    fn become_slot(&mut self, slot: Slot) -> Result<SwapOut, StoreError> {
+        let former = self.word;
+        if !self.apply(Step::SwapOutSlot(slot)) {
+            self.layer.store.slots().free(slot);
+            return Err(StoreError::NoRoom);
+        }
+        self.layer.worker().tally.slotted.add(1);
+        self.layer.give_up(former);
+        Ok(SwapOut::Slot)
     }
 
     fn become_stored(&mut self, object: Stored) -> Result<SwapOut, StoreError> {
@@ -179,6 +224,10 @@ impl SwapLayer {
                 self.store.free(object);
                 tally.unstored.add(1);
                 tally.unstored_bytes.add(u64::from(object.stored_bytes));
+            }
+            Backing::Slot(slot) => {
+                self.store.slots().free(slot);
+                tally.unslotted.add(1);
             }
             Backing::Same(_) => tally.unsame.add(1),
             Backing::None | Backing::Cached(_) | Backing::Poisoned => {}

@@ -43,6 +43,10 @@ tally! {
     unstored,
     /// Bytes of those.
     unstored_bytes,
+    /// Pages that went to a slot.
+    slotted,
+    /// Slots given up.
+    unslotted,
     /// Pages that became one word.
     same,
     /// Words given up.
@@ -90,6 +94,11 @@ impl Sums {
     /// The bytes of those, headers and rounding apart.
     pub(crate) const fn stored_bytes_now(&self) -> u64 {
         self.stored_bytes.saturating_sub(self.unstored_bytes)
+    }
+
+    /// Pages in plain slots now.
+    pub(crate) const fn slots_now(&self) -> u64 {
+        self.slotted.saturating_sub(self.unslotted)
     }
 
     /// Pages that are one word now.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            Allocate          Cache            SwapOut
-//!   FREE ───────────► NONE ──────────► CACHED ──────────► SAME | STORED ⟲ Relocate
+//!   FREE ───────────► NONE ──────────► CACHED ──────────► SAME | SLOT | STORED ⟲ Relocate
 //!    ▲                 ▲ ◄──────────────┘ │ Orphan (count 0, frame still bound)
 //!    └──── Release ────┴──── Drop (backing given up: from anything) ───► POISONED on Poison
 //! ```
@@ -11,7 +11,7 @@
 //! exactly when its bit in the cluster says so.
 
 use crate::descriptor::{Tag, Word};
-use vswap_store::{Location, Stored};
+use vswap_store::{Location, Slot, Stored};
 
 /// One change of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) enum Step {
     SwapOutSame(u64),
     /// The page is an object of the store.
     SwapOutStored(Stored),
+    /// The page is in a plain slot, as it is.
+    SwapOutSlot(Slot),
     /// The cleaner moved the object.
     Relocate(Location),
     /// The bytes are lost.
@@ -51,6 +53,7 @@ pub(crate) fn step(word: Word, what: Step) -> Option<Word> {
         Step::Orphan => word.frame().map(|frame| word.cached(frame, true)),
         Step::SwapOutSame(packed) => Some(word.same(packed)),
         Step::SwapOutStored(object) => word.stored(object),
+        Step::SwapOutSlot(slot) => Some(word.slot(slot)),
         Step::Relocate(location) => word
             .object()
             .and_then(|object| word.stored(Stored { location, ..object })),
@@ -79,7 +82,7 @@ fn is_legal(word: Word, what: Step) -> bool {
         | (Tag::Cached, Step::TakeFrame)
         | (Tag::Stored, Step::Relocate(_)) => true,
         (Tag::None, Step::Release) | (Tag::Cached, Step::Orphan) => !word.is_counted(),
-        (Tag::Free | Tag::Shared | Tag::Slot, _) => false,
+        (Tag::Free | Tag::Shared, _) => false,
         _ => happens_to_all(what),
     }
 }
@@ -88,7 +91,12 @@ fn is_legal(word: Word, what: Step) -> bool {
 const fn happens_to_all(what: Step) -> bool {
     matches!(
         what,
-        Step::SwapOutSame(_) | Step::SwapOutStored(_) | Step::Poison | Step::Drop | Step::Count(_)
+        Step::SwapOutSame(_)
+            | Step::SwapOutStored(_)
+            | Step::SwapOutSlot(_)
+            | Step::Poison
+            | Step::Drop
+            | Step::Count(_)
     )
 }
 

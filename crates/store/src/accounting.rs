@@ -121,11 +121,14 @@ impl Store {
     /// The devices' descriptors, good in the calling thread's table.
     #[must_use]
     pub fn device_fds(&self) -> Vec<i32> {
-        self.devices.descriptors()
+        let mut descriptors = self.devices.descriptors();
+        descriptors.extend(self.slots.descriptors());
+        descriptors
     }
 
     /// Thread `tid` keeps the devices' descriptors in a table of its own.
     pub fn kept_by(&self, tid: i32) {
         self.devices.kept_by(tid);
+        self.slots.kept_by(tid);
     }
 }

@@ -114,6 +114,26 @@ impl Store {
         self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
     }
 
+    /// [`Store::append`], but a page that does not compress is left to the caller,
+    /// who has a better place for it (`crate::slots`): `None` then.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub fn append_compressed(
+        &self,
+        owner: u64,
+        page: &[u8],
+        ws: &mut Workspace,
+    ) -> Result<Option<Stored>, StoreError> {
+        let lane = ws.lane();
+        // Aside, because in the tail a page that does not compress has been copied already.
+        let Some((object, stored_bytes)) = ws.pack_shorter_aside(owner, page) else {
+            return Ok(None);
+        };
+        let mut open = self.lane(lane).lock();
+        self.put(&mut open, object, stored_bytes, 0).map(Some)
+    }
+
     /// The tail is short for the worst case: pack aside, then put.
     #[cold]
     fn append_aside(

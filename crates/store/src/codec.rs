@@ -28,6 +28,8 @@ pub enum CodecKind {
     Lz4,
     /// Smaller, at this level.
     Zstd(i32),
+    /// Pages are kept as they are: for measuring everything else.
+    Raw,
 }
 
 /// The codec states: lz4 always (its state is 16 KiB), zstd when chosen.
@@ -35,6 +37,8 @@ pub enum CodecKind {
 pub(crate) struct Codec {
     lz4: Lz4,
     zstd: Option<Zstd>,
+    /// Compresses nothing.
+    raw: bool,
 }
 
 /// Codec states and buffers of one worker, made up front so that nothing is
@@ -56,13 +60,14 @@ impl Workspace {
         // Workspaces spread over the open segments in the order they are made.
         static NEXT_LANE: AtomicUsize = AtomicUsize::new(0);
         let zstd = match kind {
-            CodecKind::Lz4 => None,
+            CodecKind::Lz4 | CodecKind::Raw => None,
             CodecKind::Zstd(level) => Some(Zstd::new(level).ok()?),
         };
         Some(Self {
             codec: Codec {
                 lz4: Lz4::new().ok()?,
                 zstd,
+                raw: kind == CodecKind::Raw,
             },
             aside: AnonMap::new(ASIDE_BYTES, PAGE_SIZE).ok()?,
             io: AnonMap::new(IO_BYTES, PAGE_SIZE).ok()?,
@@ -81,6 +86,15 @@ impl Workspace {
         let stored_bytes = self
             .codec
             .pack(owner, page, self.aside.slice_mut(0, ASIDE_BYTES)?)?;
+        let length = HEADER_BYTES + usize::from(stored_bytes);
+        Some((self.aside.slice(0, length)?, stored_bytes))
+    }
+
+    /// The same for a page that compresses; `None` for another.
+    pub(crate) fn pack_shorter_aside(&mut self, owner: u64, page: &[u8]) -> Option<(&[u8], u16)> {
+        let stored_bytes =
+            self.codec
+                .pack_shorter(owner, page, self.aside.slice_mut(0, ASIDE_BYTES)?)?;
         let length = HEADER_BYTES + usize::from(stored_bytes);
         Some((self.aside.slice(0, length)?, stored_bytes))
     }
@@ -112,9 +126,26 @@ impl Codec {
         Some(header.stored_bytes)
     }
 
+    /// [`Codec::pack`] of a page that compresses; `None` for another.
+    fn pack_shorter(&mut self, owner: u64, page: &[u8], out: &mut [u8]) -> Option<u16> {
+        let body = out.get_mut(HEADER_BYTES..)?;
+        let room = body.len().min(COMPRESS_BOUND);
+        let (tag, stored_bytes) = self.compress(page, body.get_mut(..room)?)?;
+        let header = Header {
+            owner,
+            stored_bytes,
+            tag,
+        };
+        header.seal(out)?;
+        Some(stored_bytes)
+    }
+
     /// `None` when the page is better stored raw.
     #[inline]
     fn compress(&mut self, page: &[u8], out: &mut [u8]) -> Option<(Tag, u16)> {
+        if self.raw {
+            return None;
+        }
         let (tag, length) = match &mut self.zstd {
             Some(zstd) => (Tag::Zstd, zstd.compress(page, out)?),
             None => (Tag::Lz4, self.lz4.compress(page, out)?),

@@ -22,6 +22,7 @@ impl Store {
     /// calling thread forks next and calls one of the two others.
     pub fn fork_prepare(&self) {
         self.devices.before_fork();
+        self.slots.before_fork();
         self.every_lane().for_each(Lane::lock_for_fork);
         self.table.lock_for_fork();
         self.ram.lock_for_fork();
@@ -32,17 +33,20 @@ impl Store {
                 self.devices.grant_child(place);
             }
         }
+        self.slots.fork_prepare();
     }
 
     /// In the parent; `forked`: there is a child.
     pub fn fork_parent(&self, forked: bool) {
         self.devices.parent_after_fork(forked);
+        self.slots.fork_parent(forked);
         self.unlock_after_fork();
     }
 
     /// In the child, before any other thread of it runs.
     pub fn fork_child(&self) {
         self.devices.child_after_fork();
+        self.slots.fork_child();
         self.unlock_after_fork();
         self.readahead.reset_in_child();
         // Before anything is given back, which waits for readers.
@@ -117,6 +121,7 @@ impl Store {
     /// devices. For now and then, in a tree that has forked. May do I/O.
     pub fn reap(&self) {
         self.devices.reap();
+        self.slots.reap();
     }
 }
 

@@ -35,6 +35,7 @@ mod ram;
 mod read;
 mod readahead;
 mod segment;
+pub mod slots;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -51,6 +52,7 @@ pub use error::StoreError;
 pub use groups::{GroupId, GroupUse, Groups, InUse, MAX_DEPTH, MAX_GROUPS, Resource};
 pub use location::{Location, Stored};
 pub use read::ReadItem;
+pub use slots::{Slot, Slots};
 pub use store::{Store, StoreOptions};
 
 /// Bytes of a segment: the unit of places on devices and of RAM given to the log.

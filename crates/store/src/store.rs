@@ -10,6 +10,7 @@ use crate::groups::{Groups, MAX_GROUPS};
 use crate::ram::RamPool;
 use crate::readahead::Readahead;
 use crate::segment::Table;
+use crate::slots::Slots;
 
 /// Open segments for workers. More workers share them.
 pub(crate) const LANES: usize = 8;
@@ -62,6 +63,7 @@ pub struct Store {
     pub(crate) worker_lanes: usize,
     pub(crate) cleaner: Lane,
     pub(crate) devices: Devices,
+    pub(crate) slots: Slots,
     pub(crate) counters: StoreCounters,
     pub(crate) verify_ram: bool,
     pub(crate) last_failed: LastFailed,
@@ -87,6 +89,7 @@ impl Store {
             worker_lanes: quarter.clamp(1, LANES),
             cleaner: Lane::default(),
             devices: Devices::default(),
+            slots: Slots::default(),
             counters: StoreCounters::new(),
             verify_ram: options.verify_ram || cfg!(debug_assertions),
             last_failed: LastFailed::new(0),
@@ -107,6 +110,12 @@ impl Store {
     #[must_use]
     pub const fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// The plain slots beside the log.
+    #[must_use]
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Changes how many RAM segments may be in use. Those in use stay: write

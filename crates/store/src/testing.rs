@@ -221,6 +221,21 @@ impl SwapDevice for FaultyDevice {
         }
     }
 
+    fn write_page(&self, place: u32, offset: usize, page: &[u8]) -> Result<(), Errno> {
+        let mut whole = self
+            .contents
+            .lock()
+            .get(&place)
+            .cloned()
+            .unwrap_or_default();
+        whole.resize(whole.len().max(offset + page.len()), 0);
+        whole
+            .get_mut(offset..offset + page.len())
+            .ok_or(Errno::EINVAL)?
+            .copy_from_slice(page);
+        self.write(place, &whole)
+    }
+
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno> {
         let fault = self.control.next(false);
         if let Some(Fault::Error(errno)) = fault {

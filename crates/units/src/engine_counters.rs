@@ -21,6 +21,7 @@ crate::counters! {
     gauge same_filled_pages "swapped pages of one repeated word, which take no space";
     gauge stored_pages "swapped pages with bytes in the store";
     gauge stored_bytes "compressed bytes of stored pages";
+    gauge slot_pages "swapped pages that lie in plain slots of a device, as they are";
     gauge device_bytes "bytes in use on swap devices";
     peak device_peak_bytes "highest bytes in use on swap devices";
     counter faults "page faults vswap resolved";
@@ -33,6 +34,7 @@ crate::counters! {
     counter swap_out_bytes "compressed bytes of pages swapped out";
     counter swap_out_same_pages "pages swapped out as one repeated word";
     counter swap_out_raw_pages "pages swapped out that did not compress";
+    counter swap_out_slot_pages "pages swapped out to plain slots, as they are";
     counter swap_in_pages "pages brought back from the store";
     counter second_chance_pages "pages taken back from the swap cache before they were compressed";
     counter freed_dropped_pages "freed pages given back without swapping them";

@@ -32,11 +32,12 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
     ),
     (
         "--swap",
-        "auto|none|PATH[:SIZE]",
+        "auto|none|[slots:]PATH[:SIZE]",
         "where pages go that do not fit compressed; may be repeated (default auto: one file "
-        "without a name in /var/tmp or $TMPDIR)",
+        "without a name in /var/tmp or $TMPDIR); slots:PATH and slots:auto are plain 4 KiB slots "
+        "for pages that do not compress",
     ),
-    ("--codec", "lz4|zstd[:LEVEL]", "compression (default lz4)"),
+    ("--codec", "lz4|zstd[:LEVEL]|raw", "compression (default lz4; raw: none, for measuring)"),
     ("--faults", "auto|thread|signal", "fault delivery (default auto)"),
     (
         "--min-alloc",

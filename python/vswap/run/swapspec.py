@@ -22,6 +22,9 @@ HEADER_MAGIC = b"VSWAPSW1"
 LEAST_FREE = 16 * MIB
 """Less free disk than this and a swap file is not worth having."""
 
+SLOTS = "slots:"
+"""Before what names a file: plain 4 KiB slots on it instead of segments."""
+
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
 
 
@@ -49,9 +52,12 @@ def check_swap(spec: str) -> str:
     """Return the spec as the engine takes it, or raise ConfigError.
 
     ``auto`` and ``none`` stay; a path becomes absolute, its size bytes.
+    ``slots:`` before either stays too.
     """
     if spec in ("auto", "none"):
         return spec
+    if spec.startswith(SLOTS):
+        return SLOTS + _check_slots(spec.removeprefix(SLOTS))
     path, size = split_spec(spec)
     if not path:
         raise ConfigError("a swap path is missing; use auto, none, PATH or PATH:SIZE")
@@ -60,6 +66,13 @@ def check_swap(spec: str) -> str:
     absolute = os.path.abspath(path)
     _check_path(absolute, size)
     return absolute if size is None else f"{absolute}:{size}"
+
+
+def _check_slots(file: str) -> str:
+    """Return the file of a slots device, or raise ConfigError."""
+    if file == "none" or file.startswith(SLOTS):
+        raise ConfigError(f"slots need a file: slots:auto or slots:PATH[:SIZE], not slots:{file}")
+    return check_swap(file)
 
 
 def split_spec(spec: str) -> tuple[str, int | None]:

@@ -5,6 +5,7 @@ mod cost;
 mod groups;
 mod life;
 mod model;
+mod slots;
 mod stress;
 
 use crate::{EntryId, LayerOptions, SwapLayer};

@@ -91,6 +91,11 @@ impl SwapDevice for FileDevice {
         self.file()?.write_at(offset_of(place), bytes)
     }
 
+    fn write_page(&self, place: u32, offset: usize, page: &[u8]) -> Result<(), Errno> {
+        self.file()?
+            .write_at(offset_of(place) + offset as u64, page)
+    }
+
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno> {
         self.file()?.read_at(offset_of(place) + offset as u64, out)
     }

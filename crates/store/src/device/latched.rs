@@ -51,7 +51,17 @@ impl<D: SwapDevice + ?Sized> Latched<Box<D>> {
         if let Some(earlier) = self.error() {
             return Err(earlier);
         }
-        let written = self.device.write(place, bytes);
+        self.remember(self.device.write(place, bytes))
+    }
+
+    pub(crate) fn write_page(&self, place: u32, offset: usize, page: &[u8]) -> Result<(), Errno> {
+        if let Some(earlier) = self.error() {
+            return Err(earlier);
+        }
+        self.remember(self.device.write_page(place, offset, page))
+    }
+
+    fn remember(&self, written: Result<(), Errno>) -> Result<(), Errno> {
         if let Err(errno) = written
             && !passes(errno)
         {

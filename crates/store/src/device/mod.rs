@@ -6,7 +6,7 @@
 
 mod file;
 mod identity;
-mod latched;
+pub(crate) mod latched;
 mod null;
 mod places;
 
@@ -17,8 +17,8 @@ pub use null::NullDevice;
 
 use crate::error::StoreError;
 use crate::word::{MAX_DEVICES, MAX_PLACES, Place};
-use latched::Latched;
-use places::PlaceTable;
+pub(crate) use latched::Latched;
+pub(crate) use places::PlaceTable;
 
 /// What a device does. Offsets, lengths and buffers are whole pages; calls come
 /// from several threads at once, never two to one place unless both read.
@@ -38,6 +38,16 @@ pub trait SwapDevice: Send + Sync {
     /// # Errors
     /// As the device has them; never bytes in place of an error.
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes one page somewhere in a place: what makes the device one for plain
+    /// slots (`crate::slots`).
+    ///
+    /// # Errors
+    /// As [`SwapDevice::write`]; EOPNOTSUPP of a device that only takes segments.
+    fn write_page(&self, place: u32, offset: usize, page: &[u8]) -> Result<(), Errno> {
+        let _ = (place, offset, page);
+        Err(Errno::EOPNOTSUPP)
+    }
 
     /// The place is free: gives its space back where that can be done.
     ///

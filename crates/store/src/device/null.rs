@@ -28,6 +28,10 @@ impl SwapDevice for NullDevice {
         Ok(())
     }
 
+    fn write_page(&self, _place: u32, _offset: usize, _page: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn read(&self, _place: u32, _offset: usize, _out: &mut [u8]) -> Result<(), Errno> {
         Err(Errno::ENXIO)
     }

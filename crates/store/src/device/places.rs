@@ -28,6 +28,8 @@ const CROWD: u32 = 62;
 /// The mask of a place that failed: held by nobody, never free.
 const BAD: u64 = 1 << 63;
 const SLOT_WORDS: usize = 5;
+/// Where page 0 keeps the number above every place that was ever taken.
+const EVER_AT: usize = PAGE_SIZE - size_of::<u64>();
 /// No slot: nobody is expected.
 const NOBODY: u32 = 64;
 
@@ -73,6 +75,29 @@ impl PlaceTable {
         self.shared.words(PAGE_SIZE, self.capacity as usize)
     }
 
+    /// The masks of places that were ever taken. A look at one beyond would make the
+    /// kernel allocate the page it is in.
+    fn taken_masks(&self) -> &[AtomicU64] {
+        let ever = self.ever().map_or(0, |ever| ever.load(Ordering::Acquire));
+        let ever = usize::try_from(ever).unwrap_or(usize::MAX);
+        self.masks()
+            .and_then(|all| all.get(..ever))
+            .unwrap_or_default()
+    }
+
+    fn ever(&self) -> Option<&AtomicU64> {
+        self.shared.words(EVER_AT, 1)?.first()
+    }
+
+    /// Notes that a place is about to be taken.
+    fn note_taken(&self, place: u32) {
+        if let Some(ever) = self.ever()
+            && ever.load(Ordering::Relaxed) <= u64::from(place)
+        {
+            ever.fetch_max(u64::from(place) + 1, Ordering::AcqRel);
+        }
+    }
+
     fn slot(&self, slot: u32) -> Option<&[AtomicU64]> {
         self.shared
             .words(slot as usize * SLOT_WORDS * size_of::<u64>(), SLOT_WORDS)
@@ -94,6 +119,7 @@ impl PlaceTable {
                     .is_ok()
             {
                 let place = u32::try_from(i).ok()?;
+                self.note_taken(place);
                 self.hint.store(place + 1, Ordering::Relaxed);
                 return Some(place);
             }
@@ -101,6 +127,15 @@ impl PlaceTable {
         // Other processes may have freed lower ones: look from the start next time.
         self.hint.store(0, Ordering::Relaxed);
         (start > 0).then(|| self.take()).flatten()
+    }
+
+    /// Adds this process to those who need a place that it took by other means: of a
+    /// slots device the bitmap says what is free, and this table only who needs it.
+    pub(crate) fn claim(&self, place: u32) {
+        self.note_taken(place);
+        if let Some(mask) = self.mask(place) {
+            mask.fetch_or(self.my_bit(), Ordering::AcqRel);
+        }
     }
 
     /// Lets go of a place; `discard` gives its space back if nobody else needs it.
@@ -131,7 +166,7 @@ impl PlaceTable {
     /// How many places this process holds.
     pub(crate) fn held(&self) -> u64 {
         let mine = self.my_bit();
-        let masks = self.masks().unwrap_or_default().iter();
+        let masks = self.taken_masks().iter();
         masks
             .filter(|mask| mask.load(Ordering::Relaxed) & mine != 0)
             .count() as u64
@@ -192,13 +227,23 @@ impl PlaceTable {
         }
     }
 
+    /// The child will need every place that this process holds.
+    pub(crate) fn grant_child_all(&self) {
+        let (mine, child) = (self.my_bit(), bit(self.child.load(Ordering::Acquire)));
+        for mask in self.taken_masks() {
+            if mask.load(Ordering::Acquire) & mine != 0 {
+                mask.fetch_or(child, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// In the parent. Without a child its bits are cleared again.
     pub(crate) fn parent_after_fork(&self, forked: bool) {
         let slot = self.child.swap(NOBODY, Ordering::AcqRel);
         if forked || slot >= CROWD {
             return;
         }
-        for mask in self.masks().unwrap_or_default() {
+        for mask in self.taken_masks() {
             mask.fetch_and(!bit(slot), Ordering::AcqRel);
         }
         self.vacate(slot);
@@ -255,7 +300,7 @@ impl PlaceTable {
     }
 
     fn reap_slot(&self, slot: u32, discard: &dyn Fn(u32)) {
-        for (place, mask) in (0_u32..).zip(self.masks().unwrap_or_default()) {
+        for (place, mask) in (0_u32..).zip(self.taken_masks()) {
             if mask.load(Ordering::Relaxed) & bit(slot) != 0 {
                 clear(mask, bit(slot), || discard(place));
             }

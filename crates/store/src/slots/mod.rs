@@ -1,0 +1,302 @@
+//! Plain slots: ordinary swap. One page, uncompressed, in one 4 KiB slot of a device.
+//!
+//! What the log gains from (compression, whole segments, a cleaner) does nothing
+//! for a page that does not compress: in the log it takes 4 KiB of RAM and then
+//! 4 KiB of a segment, and it is copied once more whenever a neighbour dies. In a
+//! slot it takes a slot, at once, and is freed by itself. And slots alone, without
+//! the layer above, are the measure for what virtualisation costs.
+//!
+//! A slots device is a [`SwapDevice`] whose places are cut into [`PLACE_SLOTS`]
+//! slots. Which are taken is in two bitmaps, *allocated* and *bad* (`map.rs`), which
+//! processes after a fork have a [`PlaceTable`] of masks for, as segments' places
+//! have: all in memory shared by the tree. Slot 0 is the device's header and is bad.
+//!
+//! There is no checksum: a slot holds the page and nothing else, as ordinary swap
+//! does. What the device reports as an error is an error; what it does not report
+//! is found in the log only.
+//!
+//! **Stable while** the owner keeps the slot: nothing moves it. **Locks**: none.
+
+mod device;
+mod map;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+
+use vswap_platform::errno::Errno;
+use vswap_units::{PAGE_SIZE, counters};
+
+use crate::SEGMENT_BYTES;
+use crate::device::SwapDevice;
+use crate::error::StoreError;
+use device::SlotDevice;
+
+/// Slots of one place of a device, which are discarded together.
+pub const PLACE_SLOTS: u32 = (SEGMENT_BYTES / PAGE_SIZE) as u32;
+/// How many slots devices there may be.
+const MAX_SLOT_DEVICES: usize = 8;
+const INDEX_BITS: u32 = 32;
+
+/// A slot of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// Which of the slots devices.
+    pub device: u8,
+    /// Which of its slots.
+    pub index: u32,
+}
+
+impl Slot {
+    /// Bits used by [`Slot::to_bits`].
+    pub const BITS: u32 = INDEX_BITS + u8::BITS;
+
+    /// Packs into the low [`Slot::BITS`] bits.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.device as u64) << INDEX_BITS | self.index as u64
+    }
+
+    /// Undoes [`Slot::to_bits`]; higher bits are ignored.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            device: (bits >> INDEX_BITS) as u8,
+            index: bits as u32,
+        }
+    }
+}
+
+counters! {
+    /// What slots count by themselves.
+    pub struct SlotCounters;
+    gauge held_slots "Slots this process holds";
+    peak held_peak_slots "The most slots this process held";
+    counter written_bytes "Bytes written to slots";
+    counter sequential_bytes "Bytes written where the last write to the device ended";
+    counter write_calls "Writes to slots";
+    counter read_bytes "Bytes read from slots";
+    counter device_errors "Reads and writes that a slots device refused";
+}
+
+/// The slots devices, filled in the order they were attached.
+#[derive(Default)]
+pub struct Slots {
+    devices: [OnceLock<SlotDevice>; MAX_SLOT_DEVICES],
+    count: AtomicUsize,
+    counters: SlotCounters,
+}
+
+impl Slots {
+    /// Attaches a device, which must be able to write single pages. Returns its
+    /// number. One caller at a time; users may be many.
+    ///
+    /// # Errors
+    /// ENOSPC when there are too many, EINVAL for one without a slot to give,
+    /// ENOMEM for its tables.
+    pub fn attach(&self, device: Box<dyn SwapDevice>) -> Result<u8, Errno> {
+        let number = self.count.load(Ordering::Acquire);
+        let place = self.devices.get(number).ok_or(Errno::ENOSPC)?;
+        place
+            .set(SlotDevice::new(device)?)
+            .map_err(|_| Errno::EBUSY)?;
+        self.count.store(number + 1, Ordering::Release);
+        u8::try_from(number).map_err(|_| Errno::ENOSPC)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (u8, &SlotDevice)> {
+        let count = self.count.load(Ordering::Acquire);
+        (0_u8..)
+            .zip(self.devices.iter().take(count))
+            .filter_map(|(number, device)| Some((number, device.get()?)))
+    }
+
+    fn get(&self, slot: Slot) -> Option<&SlotDevice> {
+        self.devices.get(usize::from(slot.device))?.get()
+    }
+
+    /// Is there a device that takes pages?
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.count.load(Ordering::Acquire) != 0 && self.each().any(|(_, at)| at.is_open())
+    }
+
+    /// Writes a page to a free slot of the first device that takes it.
+    ///
+    /// # Errors
+    /// `Full`, `Closed` or `Io`; nothing is taken then.
+    pub fn write(&self, page: &[u8]) -> Result<Slot, StoreError> {
+        let mut why = StoreError::Closed;
+        for (device, attached) in self.each() {
+            match attached.write(page) {
+                Ok((index, sequential)) => {
+                    self.note_written(page.len() as u64, sequential);
+                    return Ok(Slot { device, index });
+                }
+                Err(StoreError::Closed) => {}
+                Err(error) => {
+                    self.count_error(error);
+                    why = error;
+                }
+            }
+        }
+        Err(why)
+    }
+
+    fn note_written(&self, bytes: u64, sequential: bool) {
+        self.counters.write_calls.inc();
+        self.counters.written_bytes.add(bytes);
+        if sequential {
+            self.counters.sequential_bytes.add(bytes);
+        }
+        let held = self.counters.held_slots.add(1);
+        self.counters.held_peak_slots.max(held);
+    }
+
+    fn count_error(&self, error: StoreError) {
+        if matches!(error, StoreError::Io(_)) {
+            self.counters.device_errors.inc();
+        }
+    }
+
+    /// Reads the page of a slot. The caller keeps the slot meanwhile.
+    ///
+    /// # Errors
+    /// `Io`, as the device has it; the slot stays as it is.
+    pub fn read(&self, slot: Slot, out: &mut [u8]) -> Result<(), StoreError> {
+        let read = match self.get(slot) {
+            Some(attached) => attached.read(slot.index, out),
+            None => Err(Errno::ENODEV),
+        };
+        match read {
+            Ok(()) => {
+                self.counters.read_bytes.add(out.len() as u64);
+                Ok(())
+            }
+            Err(errno) => {
+                self.counters.device_errors.inc();
+                Err(StoreError::Io(errno))
+            }
+        }
+    }
+
+    /// Gives a slot back. Does I/O only when it was the last of its place.
+    pub fn free(&self, slot: Slot) {
+        if let Some(attached) = self.get(slot) {
+            attached.free(slot.index);
+            self.counters.held_slots.sub(1);
+        }
+    }
+
+    /// A device takes no more pages (before its swapoff), or takes them again.
+    /// False if there is no such device.
+    pub fn set_closed(&self, device: u8, closed: bool) -> bool {
+        let at = self.each().find(|(number, _)| *number == device);
+        at.is_some_and(|(_, at)| {
+            at.set_closed(closed);
+            true
+        })
+    }
+
+    /// Slots of a device that this process holds. Walks its masks.
+    #[must_use]
+    pub fn held_on(&self, device: u8) -> u64 {
+        let at = self.each().find(|(number, _)| *number == device);
+        at.map_or(0, |(_, at)| at.held())
+    }
+
+    /// Bytes this process holds in slots.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.counters.held_slots.get() * PAGE_SIZE as u64
+    }
+
+    /// Slots of all devices together, taken or not.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.each().map(|(_, at)| u64::from(at.capacity())).sum()
+    }
+
+    /// Memory that the tables of slots hold: bitmaps and masks.
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        self.each().map(|(_, at)| at.table_bytes()).sum()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn counters(&self) -> &SlotCounters {
+        &self.counters
+    }
+
+    /// The first error that closed a device for writing, by its number.
+    #[must_use]
+    pub fn first_error(&self) -> Option<(u8, Errno)> {
+        self.each()
+            .find_map(|(number, at)| at.error().map(|errno| (number, errno)))
+    }
+
+    /// The laws: every slot named is held and named once, and no other is held.
+    /// **Context**: at rest; allocates.
+    #[must_use]
+    pub fn check(&self, mut named: Vec<Slot>) -> Vec<String> {
+        let mut laws = Vec::new();
+        let count = named.len() as u64;
+        named.sort_unstable();
+        for pair in named.windows(2) {
+            if let [one, other] = pair
+                && one == other
+            {
+                laws.push(format!("two pages are in {one:?}"));
+            }
+        }
+        for slot in &named {
+            if !self.get(*slot).is_some_and(|at| at.holds(slot.index)) {
+                laws.push(format!("{slot:?} is named but not held"));
+            }
+        }
+        let held: u64 = self.each().map(|(_, at)| at.held()).sum();
+        let counted = self.counters.held_slots.get();
+        if held != count || counted != count {
+            laws.push(format!(
+                "{count} slots are named, {held} are held, {counted} are counted"
+            ));
+        }
+        laws
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<i32> {
+        self.each().filter_map(|(_, at)| at.descriptor()).collect()
+    }
+
+    pub(crate) fn kept_by(&self, tid: i32) {
+        self.each().for_each(|(_, at)| at.kept_by(tid));
+    }
+
+    /// Frees what processes that are gone still held.
+    pub fn reap(&self) {
+        self.each().for_each(|(_, at)| at.reap());
+    }
+
+    /// Before the locks are taken for a fork: room, and descriptors good in the
+    /// calling thread's table, which is what the child gets.
+    pub fn before_fork(&self) {
+        self.each().for_each(|(_, at)| at.before_fork());
+    }
+
+    /// Before a fork: room for the child on every device. **Context**: as
+    /// [`crate::Store::fork_prepare`]; nobody takes or frees a slot until after.
+    pub fn fork_prepare(&self) {
+        self.each().for_each(|(_, at)| at.fork_prepare());
+    }
+
+    /// In the parent; `forked`: there is a child.
+    pub fn fork_parent(&self, forked: bool) {
+        self.each().for_each(|(_, at)| at.fork_parent(forked));
+    }
+
+    /// In the child, which holds what its parent held.
+    pub fn fork_child(&self) {
+        self.each().for_each(|(_, at)| at.fork_child());
+    }
+}
