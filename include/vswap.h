@@ -221,7 +221,7 @@ int vswap_layer_load(vswap_layer *layer, uint64_t entry, void *page);
 
 /**
  * Where an entry's page is: 0 nowhere, 1 one word, 2 cached, 3 stored in RAM,
- * 4 stored on a device, 5 poisoned; -EINVAL.
+ * 4 stored on a device, 5 poisoned, 6 in a plain slot; -EINVAL.
  *
  * # Safety
  * `layer` is valid.

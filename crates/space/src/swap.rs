@@ -15,7 +15,7 @@ use crate::same;
 use crate::transition::Step;
 use core::fmt;
 use vswap_platform::errno::Errno;
-use vswap_store::{Slot, StoreError, Stored, Workspace};
+use vswap_store::{GroupId, Slot, StoreError, Stored, Workspace};
 use vswap_units::PAGE_SIZE;
 
 /// What became of a page that was swapped out. Its frame is the caller's again in every case.
@@ -102,7 +102,7 @@ impl Pin<'_> {
     ) -> Result<SwapOut, StoreError> {
         let store = &self.layer.store;
         let owner = self.entry.get();
-        if let Ok(Some(object)) = store.append_compressed(owner, page, workspace) {
+        if let Ok(Some(object)) = store.append_compressed(GroupId::ROOT, owner, page, workspace) {
             return self.become_stored(object);
         }
         match store.slots().write(page) {

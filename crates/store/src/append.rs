@@ -114,13 +114,14 @@ impl Store {
         self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
     }
 
-    /// [`Store::append`], but a page that does not compress is left to the caller,
+    /// [`Store::append_for`], but a page that does not compress is left to the caller,
     /// who has a better place for it (`crate::slots`): `None` then.
     ///
     /// # Errors
-    /// As [`Store::append`].
+    /// As [`Store::append_for`].
     pub fn append_compressed(
         &self,
+        group: GroupId,
         owner: u64,
         page: &[u8],
         ws: &mut Workspace,
@@ -130,8 +131,9 @@ impl Store {
         let Some((object, stored_bytes)) = ws.pack_shorter_aside(owner, page) else {
             return Ok(None);
         };
-        let mut open = self.lane(lane).lock();
-        self.put(&mut open, object, stored_bytes, 0).map(Some)
+        let mut open = self.lane(lane, group).lock();
+        self.put(&mut open, group, object, stored_bytes, 0)
+            .map(Some)
     }
 
     /// The tail is short for the worst case: pack aside, then put.
