@@ -52,7 +52,7 @@ def test_pages_that_do_not_compress_go_to_slots_and_the_rest_to_the_log(
 
 
 @pytest.mark.parametrize("faults", ["thread", "signal"])
-@pytest.mark.parametrize("program", [("fork_pages", "2"), ("random_writers", "3", "160")])
+@pytest.mark.parametrize("program", [("fork_pages", "1"), ("random_writers", "3", "160")])
 def test_a_program_keeps_its_memory_in_slots(
     compiled: Compiler, tmp_path: Path, program: tuple[str, ...], faults: str
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_program_keeps_its_memory_in_slots(
     done = run(
         [compiled(program[0]), *program[1:]],
         how,
-        timeout=120,
+        timeout=300,
         env={"VSWAP_TEST_MANAGED": "1"},
         cwd=tmp_path,
     )

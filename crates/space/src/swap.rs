@@ -102,7 +102,7 @@ impl Pin<'_> {
     ) -> Result<SwapOut, StoreError> {
         let store = &self.layer.store;
         let owner = self.entry.get();
-        if let Ok(Some(object)) = store.append_compressed(GroupId::ROOT, owner, page, workspace) {
+        if let Ok(Some(object)) = store.append_compressed(group, owner, page, workspace) {
             return self.become_stored(object);
         }
         match store.slots().write(page) {

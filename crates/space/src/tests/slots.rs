@@ -196,3 +196,17 @@ fn the_parent_goes_on_with_its_slots_after_a_fork() {
         assert_lawful(&layer);
     }
 }
+
+#[test]
+fn a_group_that_is_restricted_on_devices_uses_no_slot() {
+    let (layer, _) = layer_with_slots(4, 4);
+    let mut ws = workspace();
+    let groups = layer.store().groups();
+    let silent = groups.create(vswap_store::GroupId::ROOT).unwrap();
+    groups.set_rules(silent, false, 0);
+    let entry = layer.allocate_for(silent, 1).unwrap().first();
+    let out = layer.pin(entry).unwrap().swap_out(&page(RAW), &mut ws);
+    assert_eq!(out, Ok(SwapOut::Stored { bytes: 4096 }));
+    assert_eq!(load_page(&layer, entry, &mut ws), page(RAW));
+    assert_lawful(&layer);
+}
