@@ -54,6 +54,7 @@ def space_config(
     codec: str,
     faults: str,
     min_alloc: int,
+    policy: str,
 ) -> str:
     """Return the text for one space, everything in it checked."""
     lines = [
@@ -63,6 +64,7 @@ def space_config(
         f"codec={check_codec(codec)}",
         f"faults={check_faults(faults)}",
         f"min_alloc={min_alloc}",
+        f"policy={policy}",
     ]
     for line in lines:
         if "\n" in line:

@@ -76,7 +76,24 @@ COUNTERS: tuple[CounterInfo, ...] = (
         "alloc_failures", "counter", "allocations refused because nothing more could be moved out"
     ),
     CounterInfo("poisoned_pages", "counter", "pages whose bytes could not be read back"),
-    CounterInfo("refaults", "counter", "pages that came back soon after they were swapped out"),
+    CounterInfo(
+        "workingset_refault_pages",
+        "counter",
+        "pages that came back after they had been written out",
+    ),
+    CounterInfo(
+        "workingset_activate_pages",
+        "counter",
+        "of those, pages whose block reclaim spares since, because it came back soon",
+    ),
+    CounterInfo(
+        "active_blocks", "gauge", "blocks of 16 pages that reclaim spares because they are in use"
+    ),
+    CounterInfo(
+        "second_chance_window_pages",
+        "gauge",
+        "pages that may stay in the swap cache before the oldest are written out",
+    ),
     CounterInfo("armed", "gauge", "1 while managed memory is registered for faults"),
     CounterInfo("full", "gauge", "1 while nothing more can be moved out"),
     CounterInfo("mode", "gauge", "fault delivery: 1 thread, 2 signal"),

@@ -54,6 +54,9 @@ class SwapSpace:
         min_alloc: arrays smaller than this stay in ordinary memory.
     """
 
+    _policy = "workingset"
+    """Which pages go first; not a setting: ``fifo`` measures what this one gains."""
+
     def __init__(
         self,
         ram: str | int | None = None,
@@ -79,6 +82,7 @@ class SwapSpace:
             codec=codec,
             faults=faults,
             min_alloc=self._threshold,
+            policy=self._policy,
         )
         self._engine = _loader.engine()
         self._handle = _create(self._engine, config)

@@ -108,8 +108,14 @@ class SpaceStats:
     """Allocations refused because nothing more could be moved out."""
     poisoned_pages: int = 0
     """Pages whose bytes could not be read back."""
-    refaults: int = 0
-    """Pages that came back soon after they were swapped out."""
+    workingset_refault_pages: int = 0
+    """Pages that came back after they had been written out."""
+    workingset_activate_pages: int = 0
+    """Of those, pages whose block reclaim spares since, because it came back soon."""
+    active_blocks: int = 0
+    """Blocks of 16 pages that reclaim spares because they are in use."""
+    second_chance_window_pages: int = 0
+    """Pages that may stay in the swap cache before the oldest are written out."""
     armed: int = 0
     """1 while managed memory is registered for faults."""
     full: int = 0

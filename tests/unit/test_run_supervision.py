@@ -155,7 +155,7 @@ def test_the_report_names_everything_once(child: Child) -> None:
     done = child.cli("run", "--report", "--ram", "64M", "true")
     for words in ("RAM budget         64.0 MiB", "highest RAM held   20.0 MiB", "unmanaged",
                   "most swapped out", "compression ratio  4.00", "one word", "100 (none)",
-                  "5.1 us", "1,000, 0", "written", "read", "waited", "this one"):  # fmt: skip
+                  "5.1 us", "1,000, 0", "refaults, active", "written", "read", "waited", "this one"):  # fmt: skip
         assert words in done.stderr, words
     assert done.stdout == ""
 

@@ -6,7 +6,7 @@ use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::frames::Frames;
-use crate::page_state::Tag;
+use crate::page_state::{PageState, Tag};
 
 /// What the page states add up to.
 #[derive(Default)]
@@ -27,6 +27,7 @@ impl Engine {
         self.world.close();
         let mut census = self.census();
         self.frames.check(&mut census.problems);
+        self.victims.check(&mut census.problems);
         if let Some(worker) = worker.as_mut() {
             census.problems.extend(self.layer.check(&mut worker.codec));
         }
@@ -52,6 +53,11 @@ impl Engine {
             return;
         };
         self.settle(&mut guard);
+        if guard.mask(PageState::is_evictable) != 0 && !self.victims.is_queued(block) {
+            census
+                .problems
+                .push(format!("block {block} is in memory and no victim"));
+        }
         let mut presence = [0u8; BLOCK_PAGES];
         let known = map::resident(guard.addr(0), BLOCK_SIZE, &mut presence).is_ok();
         for (slot, present) in presence.iter().enumerate() {

@@ -7,6 +7,7 @@ use vswap_store::CodecKind;
 use vswap_units::Bytes;
 
 use crate::budget::Scope;
+use crate::victims::Policy;
 
 /// The least budget: below it the engine's own threads and tables do not fit.
 pub const LEAST_RAM: u64 = 16 << 20;
@@ -68,6 +69,9 @@ pub struct Config {
     /// With devices, compressed pages in RAM take at most this share of the
     /// budget (percent): the rest is worth more as resident pages.
     pub pool_percent: u32,
+    /// Which pages go first. Not one of the documented settings: `fifo` is
+    /// there for measuring what the default gains.
+    pub policy: Policy,
     /// Descriptor of the memory shared with the parent that reports.
     pub tree_fd: Option<i32>,
     /// The same memory as a path, for a process that did not inherit the descriptor.
@@ -96,6 +100,7 @@ impl Default for Config {
             faults: Faults::Auto,
             min_alloc: None,
             pool_percent: POOL_PERCENT,
+            policy: Policy::default(),
             tree_fd: None,
             tree_path: None,
             build_id: "",
@@ -132,7 +137,14 @@ impl Config {
         };
         let mut config = Self::default();
         config.set("ram", &ram)?;
-        for key in ["codec", "faults", "min_alloc", "tree_fd", "tree_path"] {
+        for key in [
+            "codec",
+            "faults",
+            "min_alloc",
+            "policy",
+            "tree_fd",
+            "tree_path",
+        ] {
             if let Some(value) = get(&format!("VSWAP_{}", key.to_uppercase())) {
                 config.set(key, &value)?;
             }
@@ -184,6 +196,13 @@ impl Config {
                     .ok()
                     .filter(|percent| (5..=90).contains(percent))
                     .ok_or_else(|| wrong("a share of the budget from 5 to 90"))?;
+            }
+            "policy" => {
+                self.policy = match value {
+                    "workingset" => Policy::Workingset,
+                    "fifo" => Policy::Fifo,
+                    _ => return Err(wrong("workingset or fifo")),
+                }
             }
             "tree_fd" => {
                 self.tree_fd = Some(value.parse().map_err(|_| wrong("a descriptor"))?);
@@ -261,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_text_says_everything() {
-        let text = "ram=300M\nscope=space\nswap=/a/b:2G\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K";
+        let text = "ram=300M\nscope=space\nswap=/a/b:2G\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K\npolicy=fifo";
         let config = Config::from_text(text).unwrap();
         assert_eq!(config.ram, 300 << 20);
         assert_eq!(
@@ -271,6 +290,7 @@ mod tests {
         assert_eq!(config.codec, CodecKind::Zstd(3));
         assert_eq!(config.faults, Faults::Signal);
         assert_eq!(config.min_alloc, Some(64 << 10));
+        assert_eq!(config.policy, Policy::Fifo);
     }
 
     #[test]
@@ -296,6 +316,7 @@ mod tests {
             ("ram=300M\ncodec=lzma", "lzma"),
             ("ram=300M\nfaults=maybe", "maybe"),
             ("ram=300M\nspeed=11", "speed"),
+            ("ram=300M\npolicy=lru", "lru"),
             ("ram", "ram"),
         ] {
             let error = Config::from_text(text).unwrap_err().to_string();

@@ -34,7 +34,9 @@ use crate::service::{Desk, Threads};
 use crate::swap_in::Streams;
 use crate::tree::TreeSlot;
 use crate::victims::Victims;
+use crate::window::Window;
 use crate::worker::Workers;
+use crate::workingset::Clock;
 use crate::world::World;
 
 /// Address space per byte of budget, and its bounds: a range far larger than
@@ -51,6 +53,8 @@ pub struct Engine {
     pub(crate) region: Region,
     pub(crate) frames: Frames,
     pub(crate) victims: Victims,
+    pub(crate) clock: Clock,
+    pub(crate) window: Window,
     pub(crate) budget: Budget,
     pub(crate) layer: SwapLayer,
     pub(crate) workers: Workers,
@@ -110,7 +114,10 @@ impl Engine {
         Ok(Self {
             delivery,
             frames: Frames::new(frame_runs(ram)).map_err(StartError::Memory)?,
-            victims: Victims::new(region.pages() / BLOCK_PAGES).map_err(StartError::Memory)?,
+            victims: Victims::new(region.pages() / BLOCK_PAGES, config.policy)
+                .map_err(StartError::Memory)?,
+            clock: Clock::default(),
+            window: Window::default(),
             budget: Budget::new(config.scope, ram),
             layer,
             workers: Workers::new(workers, config.codec).map_err(StartError::Memory)?,
@@ -317,9 +324,10 @@ fn region_bytes(ram: u64) -> usize {
         .next_multiple_of(HUGE_PAGE)
 }
 
-/// Frames for the second-chance window (a 32nd of the budget), spares and what is in flight.
+/// Frames for the widest second-chance window (an eighth of the budget), spares
+/// and what is in flight. Unused ones cost no memory.
 fn frame_runs(ram: u64) -> usize {
-    (ram as usize / 32 / BLOCK_SIZE).clamp(32, 4096) + 64
+    (ram as usize / 8 / BLOCK_SIZE).clamp(32, 8192) + 96
 }
 
 /// The zero pages that first touch is copied from.

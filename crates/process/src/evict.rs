@@ -47,6 +47,8 @@ impl Engine {
         // What could not be moved now (shared since a fork, pinned by DMA) may move later.
         if guard.mask(PageState::is_evictable) != 0 {
             self.victims.push(block);
+        } else {
+            self.forget_if_gone(&guard);
         }
         dropped + moved
     }
@@ -162,7 +164,7 @@ impl Engine {
 
     /// Stores every cached page of the run; returns the slots that found no room.
     fn write_out(&self, worker: &mut Worker, guard: &mut BlockGuard<'_>, run: u32) -> u16 {
-        let mut failed = 0;
+        let (mut written, mut failed) = (0, 0);
         for slot in slots(self.cached_in(guard, run)) {
             let Some(entry) = guard.state(slot).entry() else {
                 continue;
@@ -171,10 +173,11 @@ impl Engine {
                 continue;
             };
             match self.store_page(worker, entry, frame) {
-                Ok(_) => {}
+                Ok(_) => written += 1,
                 Err(_) => failed |= span(slot, 1),
             }
         }
+        self.note_written_out(guard, written);
         failed
     }
 
@@ -200,7 +203,7 @@ impl Engine {
             if let Some(run) = self.write_out_oldest(worker, Patience::Fault) {
                 return Some(run);
             }
-            let block = self.victims.pop()?;
+            let block = self.victims.pop(self.most_active())?;
             if block == faulting {
                 self.victims.push(block);
                 continue;
@@ -290,6 +293,7 @@ impl Engine {
         self.release_entries(&freed);
         let present = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) & mask;
         let gone = self.drop_pages(guard, present);
+        self.forget_if_gone(guard);
         if gone == present.count_ones() as usize {
             Ok(())
         } else {

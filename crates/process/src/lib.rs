@@ -3,6 +3,7 @@
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
 //! block, write a run out) → `mover` and `frames` (the staging area). Its way
 //! back: `handlers` (threads) or `signal` → `fault` (the one door) → `swap_in`.
+//! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` and `ranges`. When any of
 //! it is on at all: `arm`. Around a fork: `fork`.
 
@@ -24,10 +25,14 @@ mod handlers;
 mod mover;
 mod page_state;
 mod publish;
+mod queues;
 mod ranges;
 mod reclaim;
+mod refault;
 mod region;
 pub mod registry;
+#[cfg(test)]
+mod replay;
 pub mod runs;
 mod service;
 mod signal;
@@ -37,7 +42,9 @@ mod tick;
 mod tree;
 mod values;
 mod victims;
+mod window;
 mod worker;
+mod workingset;
 mod world;
 mod writeback;
 

@@ -1,7 +1,7 @@
 //! The background reclaimer: keeps what is held below the low watermark.
 //!
 //! Order of preference, cheapest first: freed runs the allocator keeps, spare
-//! frames, the oldest cached run (compress), the oldest block (move out). A
+//! frames, the oldest cached run (compress), the next victim (move out). A
 //! block moved out gives no memory back yet; it waits in the staging area for
 //! its second chance, and the run it pushes out of there is compressed.
 
@@ -16,7 +16,7 @@ use crate::worker::Worker;
 /// Spare runs kept for faults at most (4 MiB): a page that is moved in costs a
 /// third of one that the kernel allocates and copies, and giving it back to the
 /// kernel first costs an interrupt on every CPU.
-const SPARE_RUNS: usize = 64;
+pub(crate) const SPARE_RUNS: usize = 64;
 /// Steps between two looks at the kernel's count of this process (5 us each).
 const STEPS_PER_SAMPLE: u32 = 16;
 /// Kept pages taken from the run allocator at a time (4 MiB).
@@ -50,6 +50,7 @@ impl Engine {
             dry = !self.reclaim_step(worker);
         }
         self.sample();
+        self.window.adapt(self.window_bounds());
         let over = self.held() > self.budget.high();
         let nothing_gained = dry || !self.has_gained(before);
         let strained = over && nothing_gained && !self.can_write_back() && !self.is_asked();
@@ -96,10 +97,10 @@ impl Engine {
             return true;
         }
         let _inside = self.world.enter();
-        if self.frames.cached_runs() >= self.cached_window() {
+        if self.frames.cached_runs() >= self.window.runs(self.window_bounds()) {
             return self.write_out_and_keep(worker) || self.drop_spare();
         }
-        match self.victims.pop() {
+        match self.victims.pop(self.most_active()) {
             Some(block) => {
                 self.take_block(worker, block, Patience::Background) > 0 || self.victims.len() > 0
             }
@@ -124,13 +125,6 @@ impl Engine {
     /// Spare runs worth keeping: a 64th of the budget.
     fn spare_target(&self) -> usize {
         (self.budget.ram() as usize / 64 / (BLOCK_PAGES * PAGE_SIZE)).clamp(2, SPARE_RUNS)
-    }
-
-    /// Runs that stay cached before the oldest is compressed: the second-chance
-    /// window, a 32nd of the budget.
-    pub(crate) fn cached_window(&self) -> usize {
-        let runs = self.budget.ram() as usize / 32 / (BLOCK_PAGES * PAGE_SIZE);
-        runs.clamp(8, self.frames.runs().saturating_sub(SPARE_RUNS + 8).max(8))
     }
 
     fn drop_spare(&self) -> bool {

@@ -17,6 +17,7 @@ use vswap_platform::sync::{Guard, RankedMutex};
 use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE, rank};
 
 use crate::page_state::{PageState, Tag};
+use crate::workingset::{STAMP_BITS, Stamp};
 
 /// Huge-page size: regions and frames are aligned to it, so whole huge pages can move.
 pub const HUGE_PAGE: usize = 2 << 20;
@@ -27,9 +28,13 @@ pub const HUGE_PAGE: usize = 2 << 20;
 pub struct Block {
     /// The frame run that holds this block's cached pages, plus one; 0 is none.
     frame_run: u32,
-    /// No page of this block is [`Tag::Unknown`] any more.
-    settled: u32,
+    /// [`SETTLED`], and below it the stamp of the last write-out; 0 is none.
+    history: u32,
 }
+
+/// No page of the block is [`Tag::Unknown`] any more.
+const SETTLED: u32 = 1 << 31;
+const _: () = assert!(STAMP_BITS < 31, "a stamp leaves the flag alone");
 
 /// A managed address range with the state of every page in it.
 pub struct Region {
@@ -192,12 +197,22 @@ impl BlockGuard<'_> {
 
     /// Is every page's presence known?
     pub fn is_settled(&self) -> bool {
-        self.guard.settled != 0
+        self.guard.history & SETTLED != 0
     }
 
     /// Records that every page's presence is known.
     pub fn set_settled(&mut self) {
-        self.guard.settled = 1;
+        self.guard.history |= SETTLED;
+    }
+
+    /// When pages of this block were last written out.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::from_bits(self.guard.history)
+    }
+
+    /// Records that pages of this block were written out.
+    pub fn set_stamp(&mut self, stamp: Stamp) {
+        self.guard.history = self.guard.history & SETTLED | stamp.bits();
     }
 }
 
@@ -237,6 +252,7 @@ pub fn run_around(mask: u16, slot: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workingset::Clock;
 
     #[test]
     fn runs_of_a_mask_cover_exactly_its_bits() {
@@ -265,5 +281,19 @@ mod tests {
         assert_eq!(region.state_hint(3 * 16 + 5).tag(), Tag::Resident);
         assert_eq!(region.lock(3).unwrap().tagged(Tag::Resident), 1 << 5);
         assert_eq!(region.lock(2).unwrap().tagged(Tag::Resident), 0);
+    }
+
+    #[test]
+    fn a_stamp_and_what_is_known_of_presence_leave_each_other_alone() {
+        let region = Region::reserve(8 << 20, 8 << 20).unwrap();
+        let mut block = region.lock(1).unwrap();
+        assert_eq!(block.stamp(), None);
+        let stamp = Clock::default().advance(77);
+        block.set_stamp(stamp);
+        assert!(!block.is_settled());
+        block.set_settled();
+        assert_eq!(block.stamp(), Some(stamp));
+        block.set_stamp(Clock::default().advance(5));
+        assert!(block.is_settled());
     }
 }

@@ -113,6 +113,7 @@ impl Engine {
         self.counters
             .second_chance_pages
             .add(u64::from(installed.done.count_ones()));
+        self.note_second_chance(guard, installed.done);
         self.finish(uffd, guard, slot, installed)
     }
 
@@ -189,6 +190,7 @@ impl Engine {
         }
         self.copy_scratch(worker, uffd, guard, decoded & !framed, &mut installed);
         self.return_run(run);
+        self.note_refault(guard, installed.done);
         self.finish(uffd, guard, slot, installed)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use vswap_platform::{clock, pagemap, proc};
-use vswap_units::{PAGE_SHIFT, PAGE_SIZE};
+use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::budget::Scope;
 use crate::engine::Engine;
@@ -111,6 +111,10 @@ impl Engine {
         self.layer.publish(counters);
         counters.ram_budget_bytes.set(self.budget.ram());
         counters.frame_pages.set(self.frames.present_pages());
+        counters.active_blocks.set(self.victims.active() as u64);
+        counters
+            .second_chance_window_pages
+            .set((self.window.runs(self.window_bounds()) * BLOCK_PAGES) as u64);
         counters
             .arena_bytes
             .set(vswap_platform::arena::held_bytes() as u64);
@@ -148,8 +152,10 @@ impl Engine {
 
     /// Asks the kernel what the tables take; not for every tick.
     pub(crate) fn measure_tables(&self) {
-        let slots = self.layer.store().slots().table_bytes();
-        let bytes = self.region.table_bytes() + self.layer.table_bytes() as u64 + slots;
+        let bytes = self.region.table_bytes()
+            + self.victims.table_bytes()
+            + self.layer.table_bytes() as u64
+            + self.layer.store().slots().table_bytes();
         self.counters
             .table_bytes
             .set(bytes.next_multiple_of(PAGE_SIZE as u64));

@@ -48,7 +48,10 @@ crate::counters! {
     counter direct_reclaims "faults that had to make room themselves";
     counter alloc_failures "allocations refused because nothing more could be moved out";
     counter poisoned_pages "pages whose bytes could not be read back";
-    counter refaults "pages that came back soon after they were swapped out";
+    counter workingset_refault_pages "pages that came back after they had been written out";
+    counter workingset_activate_pages "of those, pages whose block reclaim spares since, because it came back soon";
+    gauge active_blocks "blocks of 16 pages that reclaim spares because they are in use";
+    gauge second_chance_window_pages "pages that may stay in the swap cache before the oldest are written out";
     gauge armed "1 while managed memory is registered for faults";
     gauge full "1 while nothing more can be moved out";
     gauge mode "fault delivery: 1 thread, 2 signal";

@@ -44,6 +44,8 @@ class Summary:
     fault_p99_ns: int
     swap_out_pages: int
     swap_in_pages: int
+    workingset_refault_pages: int
+    workingset_activate_pages: int
     device_written_bytes: int
     device_read_bytes: int
     waited_seconds: float
@@ -77,6 +79,8 @@ def summarise(records: Sequence[ProcessRecord], budget: int, wall_seconds: float
         fault_p99_ns=quantile(latencies, 0.99),
         swap_out_pages=_sum(records, "swap_out_pages"),
         swap_in_pages=_sum(records, "swap_in_pages"),
+        workingset_refault_pages=_sum(records, "workingset_refault_pages"),
+        workingset_activate_pages=_sum(records, "workingset_activate_pages"),
         device_written_bytes=_sum(records, "device_written_bytes"),
         device_read_bytes=_sum(records, "device_read_bytes"),
         waited_seconds=waited,
@@ -148,6 +152,11 @@ def _rows(summary: Summary, ended: Ended) -> list[tuple[str, str]]:
         ("faults", f"{format_count(s.faults)} ({s.fault_delivery})"),
         ("fault p50, p99", f"{format_duration(s.fault_p50_ns)}, {format_duration(s.fault_p99_ns)}"),
         ("pages out, in", f"{format_count(s.swap_out_pages)}, {format_count(s.swap_in_pages)}"),
+        (
+            "refaults, active",
+            f"{format_count(s.workingset_refault_pages)} pages came back, "
+            f"{format_count(s.workingset_activate_pages)} so soon that they were spared since",
+        ),
         ("devices written", format_size(s.device_written_bytes)),
         ("devices read", format_size(s.device_read_bytes)),
         (

@@ -1,0 +1,92 @@
+//! Where the engine tells the policy what happened to a block, and asks it.
+//!
+//! Called with the block's lock held, in faults too: a few loads, and the lock
+//! of the lists where a block moves between them.
+
+use vswap_units::BLOCK_PAGES;
+
+use crate::engine::Engine;
+use crate::page_state::Tag;
+use crate::reclaim::SPARE_RUNS;
+use crate::region::BlockGuard;
+use crate::victims::Policy;
+use crate::window::Bounds;
+use crate::workingset;
+
+/// Frame runs kept beside the second-chance window: spares, and what is in flight.
+const RUNS_BESIDE: usize = SPARE_RUNS + 8;
+
+impl Engine {
+    /// Blocks that may be active now.
+    pub(crate) fn most_active(&self) -> usize {
+        workingset::most_active(
+            self.counters.resident_pages.get(),
+            self.frames.present_pages(),
+        )
+    }
+
+    /// What the second-chance window may be now.
+    pub(crate) fn window_bounds(&self) -> Bounds {
+        let runs = self.frames.runs().saturating_sub(RUNS_BESIDE);
+        let fixed = self.victims.policy() == Policy::Fifo;
+        Bounds::new(self.budget.ram(), runs, fixed)
+    }
+
+    /// Pages of a block were written out.
+    pub(crate) fn note_written_out(&self, guard: &mut BlockGuard<'_>, pages: u32) {
+        if pages == 0 {
+            return;
+        }
+        guard.set_stamp(self.clock.advance(pages));
+        self.window.written(u64::from(pages));
+        self.victims.written_out(guard.index());
+    }
+
+    /// Pages `back` of a block were taken back from the swap cache (their states
+    /// still say swapped).
+    pub(crate) fn note_second_chance(&self, guard: &BlockGuard<'_>, back: u16) {
+        self.window.hit(u64::from(back.count_ones()));
+        if back != 0 && is_whole(guard, back) {
+            self.victims.used(guard.index(), self.most_active());
+        }
+    }
+
+    /// Pages `back` of a block were brought back from where their bytes rested
+    /// (their states still say swapped).
+    pub(crate) fn note_refault(&self, guard: &BlockGuard<'_>, back: u16) {
+        let (pages, Some(stamp)) = (u64::from(back.count_ones()), guard.stamp()) else {
+            return;
+        };
+        self.counters.workingset_refault_pages.add(pages);
+        let distance = self.clock.since(stamp);
+        self.window.refaulted(distance, pages, self.window_bounds());
+        if distance > self.evictable_pages() || !is_whole(guard, back) {
+            return;
+        }
+        if self.victims.used(guard.index(), self.most_active()) {
+            self.counters.workingset_activate_pages.add(pages);
+        }
+    }
+
+    /// What reclaim can choose from, in pages.
+    fn evictable_pages(&self) -> u64 {
+        let resident = self.counters.resident_pages.get();
+        resident.saturating_sub(self.counters.pinned_pages.get())
+    }
+
+    /// A block without pages in their place leaves the queues.
+    pub(crate) fn forget_if_gone(&self, guard: &BlockGuard<'_>) {
+        if guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) == 0 {
+            self.victims.forget(guard.index());
+        }
+    }
+}
+
+/// Is most of the block (three quarters of the pages it has) in its place, with
+/// `back`? A block used only here and there stays an ordinary victim.
+fn is_whole(guard: &BlockGuard<'_>, back: u16) -> bool {
+    let out = (guard.tagged(Tag::Swapped) & !back).count_ones() as usize;
+    let resident = (guard.tagged(Tag::Resident) | back).count_ones() as usize;
+    debug_assert!(out + resident <= BLOCK_PAGES);
+    out * 3 <= resident
+}
