@@ -376,6 +376,34 @@ int vswap_layer_group_writeback(vswap_layer *layer,
                                 size_t segments);
 
 /**
+ * Creates a layer for `entries` pages over a device of `places` segments that keeps nothing: its pages cannot be read back.
+ * NULL when it cannot be had.
+ */
+vswap_layer *vswap_layer_create_null(size_t entries,
+                                     uint32_t places);
+
+/**
+ * Allocates up to `count` entries, gives each a made-up page and writes its number to `entries`. Returns how many; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid, `entries` has room for `count` numbers.
+ */
+int64_t vswap_layer_fill(vswap_layer *layer,
+                         uint64_t *entries,
+                         size_t count);
+
+/**
+ * Bytes the layer's bookkeeping takes, in this order, as many as fit in `values`: descriptors, counts above one, clusters,
+ * segment table, places of devices, headers of objects, padding of objects. Returns how many there are, or -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid, `values` has room for `count` values.
+ */
+int vswap_layer_memory(vswap_layer *layer,
+                       uint64_t *values,
+                       size_t count);
+
+/**
  * Binds a frame to an entry that has no bytes. Returns 1, or 0 if it has some or is dead; -EINVAL.
  *
  * # Safety

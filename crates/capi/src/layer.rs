@@ -18,6 +18,9 @@ const WORKSPACES: usize = 4;
 /// Places that devices attached later may have in all.
 const LATER_PLACES: u32 = 1 << 12;
 
+/// Entries of a layer under test.
+const MOST_ENTRIES: usize = 1 << 20;
+
 /// A layer under test.
 #[allow(non_camel_case_types, reason = "the C name")]
 pub struct vswap_layer {
@@ -66,13 +69,12 @@ fn build(ram_segments: u32, zstd: c_int, device_bytes: u64) -> Option<vswap_laye
         let device: Box<dyn SwapDevice> = Box::new(FileDevice::new(file, Bytes(device_bytes)));
         store.attach(device).ok()?;
     }
-    let layer = SwapLayer::new(
-        LayerOptions {
-            max_entries: 1 << 20,
-        },
-        store,
-    )
-    .ok()?;
+    assemble(store, kind, MOST_ENTRIES)
+}
+
+/// A layer for so many entries over a store.
+pub(crate) fn assemble(store: Store, kind: CodecKind, max_entries: usize) -> Option<vswap_layer> {
+    let layer = SwapLayer::new(LayerOptions { max_entries }, store).ok()?;
     let [a, b, c, d] = [kind; WORKSPACES].map(Workspace::new);
     Some(vswap_layer {
         layer,

@@ -10,6 +10,7 @@ mod handle;
 mod layer;
 mod layer_device;
 mod layer_group;
+mod layer_memory;
 mod layer_state;
 mod memory;
 mod numpy;

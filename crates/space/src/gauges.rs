@@ -33,6 +33,17 @@ pub struct Gauges {
     pub poisoned_pages: u64,
 }
 
+/// Bytes of memory of the layer's own tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableParts {
+    /// Descriptors.
+    pub descriptors: usize,
+    /// Counts above one.
+    pub counts: usize,
+    /// States and maps of clusters.
+    pub clusters: usize,
+}
+
 impl SwapLayer {
     /// What the layer holds and did.
     #[must_use]
@@ -74,6 +85,17 @@ impl SwapLayer {
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.table.touched_bytes() + self.allocator.touched_bytes()
+    }
+
+    /// [`SwapLayer::table_bytes`], table by table.
+    #[must_use]
+    pub fn table_parts(&self) -> TableParts {
+        let (descriptors, counts) = self.table.touched_parts();
+        TableParts {
+            descriptors,
+            counts,
+            clusters: self.allocator.touched_bytes(),
+        }
     }
 
     pub(crate) fn sums(&self) -> Sums {

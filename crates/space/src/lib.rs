@@ -41,7 +41,7 @@ pub use count::DeadEntry;
 pub use descriptor::Backing;
 pub use entry::{CLUSTER_ENTRIES, EntryId, EntryRange};
 pub use free::Freed;
-pub use gauges::Gauges;
+pub use gauges::{Gauges, TableParts};
 pub use group::{Charge, StillInUse};
 pub use layer::{LayerOptions, SwapLayer};
 pub use pin::Pin;

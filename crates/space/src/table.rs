@@ -86,6 +86,12 @@ impl Table {
 
     /// Bytes of memory the two tables hold.
     pub(crate) fn touched_bytes(&self) -> usize {
-        self.descriptors.touched_bytes() + self.extra.touched_bytes()
+        let (descriptors, counts) = self.touched_parts();
+        descriptors + counts
+    }
+
+    /// Those of the descriptors, and those of the counts.
+    pub(crate) fn touched_parts(&self) -> (usize, usize) {
+        (self.descriptors.touched_bytes(), self.extra.touched_bytes())
     }
 }

@@ -71,6 +71,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Bytes of an object beyond those of its page.
+    pub const HEADER_BYTES: usize = crate::object::HEADER_BYTES;
+    /// Bytes a place on a device takes in the table of who needs it.
+    pub const PLACE_TABLE_BYTES: usize = size_of::<u64>();
+
     /// Reserves the address space; nothing is touched yet.
     ///
     /// # Errors

@@ -28,8 +28,13 @@ WORKER_SECONDS = 600
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; 0 when every contender ran or was skipped for a reason, 1 when one failed."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["metadata"]:
+        from vswap.bench import metadata
+
+        return metadata.main(words[1:])
     parser = _parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_args(words)
     unknown = set(options.contenders) - set(CONTENDERS)
     if unknown:
         parser.error(f"no such contender: {', '.join(sorted(unknown))}")
@@ -61,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vswap bench",
         description="vswap beside kernel zram swap and numpy.memmap: same data, same orders, "
-        "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down.",
+        "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down. "
+        "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches.",
     )
     parser.add_argument(
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"
