@@ -236,6 +236,21 @@ def test_the_budget_shrinks_and_grows_while_it_is_used() -> None:
     )
 
 
+def test_a_budget_lowered_under_what_was_never_swapped_is_kept() -> None:
+    run(
+        """
+        space = vswap.SwapSpace("96M", devices=[])
+        a = space.empty(8 * MIB)
+        a[:] = np.arange(8 * MIB) // 7
+        assert space.stats().armed == 0
+        space.ram = "32M"
+        soon(lambda: 0 < space.stats().held_bytes <= 33 * MIB)
+        assert (a == np.arange(8 * MIB) // 7).all()
+        assert not space.check()
+        """
+    )
+
+
 def test_a_full_space_raises_memory_error_and_goes_on_when_memory_is_freed() -> None:
     run(
         """

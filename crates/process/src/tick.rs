@@ -59,6 +59,10 @@ impl Engine {
     /// so far from the budget it is asked once a second.
     fn look_unarmed(&self) {
         if self.budget.scope() == Scope::Space {
+            // Allocations look for themselves, but a smaller budget comes between them.
+            if self.is_near_budget(0) {
+                self.arm_from_tick();
+            }
             return;
         }
         let handed_out = self.counters.handed_out_bytes.get();

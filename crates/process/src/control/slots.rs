@@ -112,7 +112,7 @@ impl Slots {
     /// In the child, where neither socket nor clients are.
     pub(crate) fn reset_in_child(&self) {
         self.closed();
-        let gone = std::mem::take(&mut *self.threads.lock());
+        let gone = std::mem::take(&mut *self.threads.lock_blocking_signals());
         gone.into_iter().flatten().for_each(Thread::gone_after_fork);
         for taken in &self.taken {
             taken.store(false, Ordering::Relaxed);
