@@ -585,6 +585,30 @@ int vswap_touch_pages(void *base, const uint32_t *order, size_t count, uint32_t 
  */
 int vswap_write_pages(void *base, const uint32_t *order, size_t count, uint32_t *latency_ns);
 
+/**
+ * Notes events from now on (`on` not 0), or no longer. Returns 0 or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int vswap_trace_on(vswap_space *space, int on);
+
+/**
+ * Events the ring holds.
+ */
+size_t vswap_trace_capacity(void);
+
+/**
+ * Copies up to `count` events of four words out, the oldest first, from number `from` on. Returns how many, or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle; `words` has room for four words of each event.
+ */
+int64_t vswap_trace_read(vswap_space *space,
+                         uint64_t from,
+                         uint64_t *words,
+                         size_t count);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -54,6 +54,10 @@ uint64_t vswap_latency_ns(vswap_space *space, double quantile);
 int vswap_check(vswap_space *space, char *report, size_t len);
 int vswap_describe(vswap_space *space, char *json, size_t len);
 
+int vswap_trace_on(vswap_space *space, int on);
+size_t vswap_trace_capacity(void);
+int64_t vswap_trace_read(vswap_space *space, uint64_t from, uint64_t *words, size_t count);
+
 int vswap_np_context(vswap_space *space, size_t threshold, void **out);
 void vswap_np_context_free(void *ctx);
 void *vswap_np_malloc(void *ctx, size_t size);

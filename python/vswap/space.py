@@ -273,6 +273,22 @@ class SwapSpace:
         names = (ffi.string(lib.vswap_counter_name(i)).decode() for i in range(count))
         return SpaceStats.from_values(dict(zip(names, values, strict=True)))
 
+    def trace(self, *, on: bool | None = None, since: int = 0) -> Array:
+        """Return what happened to pages, the last 65,536 events at most.
+
+        The array has the fields ``number``, ``time_ns`` (of a
+        monotonic clock), ``event`` (1 to 5: see docs/python.md),
+        ``thread``, ``duration_ns`` and ``page``. ``on=True`` begins
+        noting events, ``on=False`` ends it; ``since`` leaves out events of a
+        lower number, such as those of an earlier call.
+        """
+        from vswap._trace import read_events
+
+        handle, lib = self._require_handle(), self._engine.lib
+        if on is not None:
+            self._check_code(lib.vswap_trace_on(handle, int(on)))
+        return read_events(self._engine.ffi, lib, handle, since)
+
     def check(self) -> tuple[str, ...]:
         """Check the engine's conservation laws; return those that do not hold."""
         ffi, lib = self._engine.ffi, self._engine.lib

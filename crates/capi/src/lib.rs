@@ -16,6 +16,7 @@ mod memory;
 mod numpy;
 mod text;
 mod touch;
+mod trace;
 
 pub use handle::{set_current, vswap_space};
 

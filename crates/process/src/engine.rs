@@ -32,6 +32,7 @@ use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
 use crate::service::{Desk, Threads};
 use crate::swap_in::Streams;
+use crate::trace::Trace;
 use crate::tree::TreeSlot;
 use crate::victims::Victims;
 use crate::window::Window;
@@ -92,6 +93,7 @@ pub struct Engine {
     pub(crate) refused_ns: AtomicU64,
     handler: AtomicUsize,
     pub(crate) tree: Option<TreeSlot>,
+    pub(crate) trace: Trace,
 }
 
 impl Engine {
@@ -150,6 +152,7 @@ impl Engine {
             refused_ns: AtomicU64::new(0),
             handler: AtomicUsize::new(0),
             tree: TreeSlot::of(&config),
+            trace: Trace::new().map_err(StartError::Memory)?,
             region,
             config,
         })
@@ -222,6 +225,11 @@ impl Engine {
     /// Fault latencies, live.
     pub fn latency(&self) -> &LatencyHistogram {
         &self.latency
+    }
+
+    /// The ring of events.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The virtual swap layer.

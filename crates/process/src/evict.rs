@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::frames::Frames;
 use crate::page_state::{PageState, Tag};
 use crate::region::{BlockGuard, runs_of, slots, span};
+use crate::trace::Event;
 use crate::worker::Worker;
 
 /// May an operation wait for a lock, and break sharing left by a fork?
@@ -172,7 +173,11 @@ impl Engine {
             let Some(frame) = self.frames.page(run, slot) else {
                 continue;
             };
-            match self.store_page(worker, entry, frame) {
+            let began = self.trace.begin();
+            let stored = self.store_page(worker, entry, frame);
+            let page = (guard.index() * BLOCK_PAGES + slot) as u64;
+            self.trace.end(began, Event::SwapOut, page);
+            match stored {
                 Ok(_) => written += 1,
                 Err(_) => failed |= span(slot, 1),
             }

@@ -13,6 +13,7 @@ use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 use crate::engine::Engine;
 use crate::page_state::{PageState, Tag};
 use crate::region::{BlockGuard, run_around};
+use crate::trace::Event;
 use crate::worker::Worker;
 
 /// How a fault left.
@@ -62,7 +63,12 @@ impl Engine {
         };
         let state = guard.state(slot);
         match state.tag() {
-            Tag::Unknown | Tag::Empty => self.zero_fill(worker, &uffd, &mut guard, slot),
+            Tag::Unknown | Tag::Empty => {
+                let began = self.trace.begin();
+                let outcome = self.zero_fill(worker, &uffd, &mut guard, slot);
+                self.trace.end(began, Event::ZeroFill, page as u64);
+                outcome
+            }
             Tag::Swapped => self.swap_in(worker, &uffd, &mut guard, slot),
             Tag::Resident | Tag::Freed if wp => {
                 self.counters.faults_stale.inc();

@@ -39,6 +39,7 @@ mod signal;
 mod start;
 mod swap_in;
 mod tick;
+pub mod trace;
 mod tree;
 mod values;
 mod victims;

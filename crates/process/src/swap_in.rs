@@ -21,6 +21,7 @@ use crate::frames::Frames;
 use crate::mover::Installed;
 use crate::page_state::Tag;
 use crate::region::{BlockGuard, run_around, runs_of, slots, span};
+use crate::trace::Event;
 use crate::worker::Worker;
 
 const STREAMS: usize = 16;
@@ -93,13 +94,19 @@ impl Engine {
         let Some(entry) = guard.state(slot).entry() else {
             return Outcome::Failed;
         };
+        let page = guard.index() * BLOCK_PAGES + slot;
+        let began = self.trace.begin();
         if let Backing::Cached(_) = self.layer.hint(entry) {
-            return self.take_back(uffd, guard, slot);
+            let outcome = self.take_back(uffd, guard, slot);
+            self.trace.end(began, Event::TakeBack, page as u64);
+            return outcome;
         }
         self.counters.faults_swap_in.inc();
-        let window = self.streams.window(guard.index() * BLOCK_PAGES + slot);
+        let window = self.streams.window(page);
         let mask = self.choose_neighbours(guard, slot, window);
-        self.load(worker, uffd, guard, slot, mask)
+        let outcome = self.load(worker, uffd, guard, slot, mask);
+        self.trace.end(began, Event::SwapIn, page as u64);
+        outcome
     }
 
     /// A touch within the second-chance window: the frame goes back as it is.
@@ -332,9 +339,11 @@ impl Engine {
             *place = *entry;
             count += 1;
         }
+        let began = self.trace.begin();
         if let Some(list) = list.get(..count) {
             self.layer.free_into(list, &mut |_, _| {});
         }
+        self.trace.end(began, Event::Free, count as u64);
         self.counters.swapped_pages.sub(count as u64);
     }
 }

@@ -1,0 +1,200 @@
+//! The event ring: what happened to which page and how long it took, for whoever wants to see it.
+//!
+//! ```text
+//! word 0   number of the event + 1; 0 while it is being written
+//! word 1   time, ns
+//! word 2   duration, ns (32) | thread (16) | event (16)
+//! word 3   page number
+//! ```
+//! Fixed size, without a lock, without allocation: a writer takes the next number and writes over what was in its place, so
+//! the ring holds the last events and loses older ones. Off, it costs one look at a flag; its memory is touched only when on.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use vswap_platform::clock::now_ns;
+use vswap_platform::errno::Errno;
+use vswap_platform::lazy::LazySlice;
+use vswap_platform::thread::current_tid;
+
+/// Events the ring holds.
+pub const EVENTS: usize = 1 << 16;
+/// Words of an event.
+pub const WORDS: usize = 4;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum Event {
+    /// A first touch was given zeros.
+    ZeroFill = 1,
+    /// A page came back out of the swap cache.
+    TakeBack = 2,
+    /// A page was read back, neighbours with it.
+    SwapIn = 3,
+    /// A page was swapped out of its frame.
+    SwapOut = 4,
+    /// Swapped pages were given up: the number is how many.
+    Free = 5,
+}
+
+/// The ring of one engine.
+pub struct Trace {
+    on: AtomicBool,
+    next: AtomicU64,
+    words: LazySlice<AtomicU64>,
+}
+
+/// When something began, if anybody wants to know.
+#[derive(Clone, Copy)]
+pub struct Began(u64);
+
+impl Trace {
+    /// A ring that is off.
+    ///
+    /// # Errors
+    /// ENOMEM without address space.
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            on: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            words: LazySlice::reserve(EVENTS * WORDS, EVENTS * WORDS)?,
+        })
+    }
+
+    /// From now on events are noted, or are not.
+    pub fn set_on(&self, on: bool) {
+        self.on.store(on, Ordering::Release);
+    }
+
+    /// Before something that may be worth an event.
+    #[inline]
+    pub fn begin(&self) -> Option<Began> {
+        self.on.load(Ordering::Relaxed).then(|| Began(now_ns()))
+    }
+
+    /// After it. Costs nothing when it did not begin.
+    #[inline]
+    pub fn end(&self, began: Option<Began>, event: Event, page: u64) {
+        if let Some(Began(began)) = began {
+            self.note(began, event, page);
+        }
+    }
+
+    fn note(&self, began: u64, event: Event, page: u64) {
+        let took = u32::try_from(now_ns().saturating_sub(began)).unwrap_or(u32::MAX);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some([state, time, what, about]) = self.place(number) else {
+            return;
+        };
+        state.store(0, Ordering::SeqCst);
+        time.store(began, Ordering::Relaxed);
+        let thread = current_tid() as u64 & 0xffff;
+        let word = u64::from(took) << 32 | thread << 16 | event as u64;
+        what.store(word, Ordering::Relaxed);
+        about.store(page, Ordering::Relaxed);
+        state.store(number + 1, Ordering::Release);
+    }
+
+    fn place(&self, number: u64) -> Option<&[AtomicU64]> {
+        let at = number as usize % EVENTS * WORDS;
+        self.words.range(at..at + WORDS)
+    }
+
+    /// Copies events out, the oldest still there first, from the one with this number on; returns how many. What is being
+    /// written over meanwhile is left out.
+    pub fn read(&self, from: u64, out: &mut [[u64; WORDS]]) -> usize {
+        let end = self.next.load(Ordering::Acquire);
+        let oldest = end.saturating_sub(EVENTS as u64).max(from);
+        let mut events = (oldest..end).filter_map(|number| self.event(number));
+        let mut count = 0;
+        for place in out {
+            let Some(event) = events.next() else { break };
+            *place = event;
+            count += 1;
+        }
+        count
+    }
+
+    fn event(&self, number: u64) -> Option<[u64; WORDS]> {
+        let Some([state, time, what, about]) = self.place(number) else {
+            return None;
+        };
+        let before = state.load(Ordering::Acquire);
+        let event = [
+            number,
+            time.load(Ordering::Acquire),
+            what.load(Ordering::Acquire),
+            about.load(Ordering::Acquire),
+        ];
+        let after = state.load(Ordering::SeqCst);
+        (before == number + 1 && after == before).then_some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(trace: &Trace, from: u64) -> Vec<u64> {
+        let mut out = vec![[0; WORDS]; 2 * EVENTS];
+        let count = trace.read(from, &mut out);
+        out.iter().take(count).map(|event| event[0]).collect()
+    }
+
+    #[test]
+    fn a_ring_that_is_off_notes_nothing() {
+        let trace = Trace::new().unwrap();
+        trace.end(trace.begin(), Event::SwapIn, 7);
+        assert_eq!(numbers(&trace, 0), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn events_are_read_in_order_with_what_they_were_about() {
+        let trace = Trace::new().unwrap();
+        trace.set_on(true);
+        for page in 10..13 {
+            trace.end(trace.begin(), Event::SwapOut, page);
+        }
+        let mut out = [[0; WORDS]; 8];
+        assert_eq!(trace.read(0, &mut out), 3);
+        assert_eq!(out.map(|event| event[3])[..3], [10, 11, 12]);
+        assert!(out.iter().take(3).all(|event| event[2] & 0xffff == 4));
+        assert_eq!(numbers(&trace, 2), [2]);
+    }
+
+    #[test]
+    fn a_full_ring_loses_the_oldest() {
+        let trace = Trace::new().unwrap();
+        trace.set_on(true);
+        for page in 0..EVENTS as u64 + 5 {
+            trace.end(trace.begin(), Event::Free, page);
+        }
+        let seen = numbers(&trace, 0);
+        assert_eq!((seen.len(), seen[0]), (EVENTS, 5));
+    }
+
+    #[test]
+    fn a_reader_beside_writers_sees_whole_events_only() {
+        let trace = Trace::new().unwrap();
+        trace.set_on(true);
+        std::thread::scope(|scope| {
+            for thread in 0..2_u64 {
+                let trace = &trace;
+                scope.spawn(move || {
+                    for i in 0..200_000 {
+                        trace.end(
+                            Some(Began(thread << 32 | i)),
+                            Event::SwapIn,
+                            thread << 32 | i,
+                        );
+                    }
+                });
+            }
+            let mut out = vec![[0; WORDS]; EVENTS];
+            for _ in 0..20 {
+                let count = trace.read(0, &mut out);
+                assert!(out.iter().take(count).all(|event| event[1] == event[3]));
+            }
+        });
+    }
+}
