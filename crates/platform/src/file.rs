@@ -8,6 +8,7 @@
 //! again, since cached swap would be RAM under another name.
 
 mod auto;
+mod block;
 mod error;
 
 use std::ffi::{CStr, CString};
@@ -15,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub use auto::{AutoPlace, choose_auto, is_memory_backed};
+pub use block::is_block_device;
 pub use error::{FileError, Refusal};
 use vswap_units::PAGE_SIZE;
 
@@ -35,6 +37,9 @@ const MAGIC: &[u8; 8] = b"VSWAPSW1";
 pub struct SwapFile {
     fd: i32,
     direct: bool,
+    block: bool,
+    /// Where offset 0 of the functions here is.
+    start: u64,
     device: u64,
     inode: u64,
 }
@@ -92,6 +97,8 @@ impl SwapFile {
         let mut file = SwapFile {
             fd,
             direct: false,
+            block: false,
+            start: HEADER_BYTES,
             device: 0,
             inode: 0,
         };
@@ -143,7 +150,7 @@ impl SwapFile {
     /// offset are multiples of [`ALIGN`]; ENOSPC when the disk is full.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
         check_aligned(offset, data)?;
-        self.write_raw(offset + HEADER_BYTES, data)
+        self.write_raw(offset + self.start, data)
     }
 
     fn write_raw(&self, offset: u64, data: &[u8]) -> Result<(), Errno> {
@@ -172,7 +179,10 @@ impl SwapFile {
     /// EIO when the file ends before: missing bytes are never read as zeros.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Errno> {
         check_aligned(offset, out)?;
-        let start = offset + HEADER_BYTES;
+        self.read_raw(offset + self.start, out)
+    }
+
+    fn read_raw(&self, start: u64, out: &mut [u8]) -> Result<(), Errno> {
         let len = out.len();
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|r| !r.is_empty()) {
@@ -189,10 +199,13 @@ impl SwapFile {
         Ok(())
     }
 
-    /// Gives the disk blocks of a range back. EOPNOTSUPP where the file system
-    /// cannot: the space is then only reused.
+    /// Gives the disk blocks of a range back. EOPNOTSUPP where the file system or
+    /// the disk cannot: the space is then only reused.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
-        fd::punch(self.fd, offset + HEADER_BYTES, len)
+        if self.block {
+            return self.discard_blocks(offset + self.start, len);
+        }
+        fd::punch(self.fd, offset + self.start, len)
     }
 
     /// Makes the file end at `len` (behind the header).
@@ -208,6 +221,24 @@ impl SwapFile {
     /// Bytes of the file system that this process may still take.
     pub fn free_bytes(&self) -> Result<u64, Errno> {
         auto::free_bytes(self.fd)
+    }
+
+    /// Which file it is: `st_dev` and `st_ino`.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// Whether it is a raw block device.
+    pub fn is_block(&self) -> bool {
+        self.block
+    }
+
+    /// Closes the descriptor in the calling thread's table, if it still is this
+    /// file there. For a file nobody uses any more.
+    pub fn close_here(&self) {
+        if self.is_still_ours() {
+            fd::close(self.fd);
+        }
     }
 
     /// Whether the descriptor still is this file: a program may have closed it
@@ -236,7 +267,7 @@ impl SwapFile {
 
     fn opened_again(&self, path: &CStr, flags: i32) -> Result<SwapFile, Errno> {
         let again = SwapFile {
-            fd: fd::open(path, flags, 0)?,
+            fd: fd::lift(fd::open(path, flags, 0)?),
             ..*self
         };
         if again.is_still_ours() {
@@ -256,9 +287,7 @@ impl Drop for SwapFile {
     fn drop(&mut self) {
         // In another descriptor table, or after the program closed it, the
         // number may mean somebody else's file.
-        if self.is_still_ours() {
-            fd::close(self.fd);
-        }
+        self.close_here();
     }
 }
 

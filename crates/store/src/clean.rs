@@ -260,7 +260,7 @@ impl Store {
         while at < end {
             let first = at / PAGE_SIZE * PAGE_SIZE;
             let until = (first + IO_BYTES).min(end);
-            if self.read_bytes(place, at, until, ws).is_err() {
+            if self.read_bytes(segment, place, at, until, ws).is_err() {
                 return;
             }
             let Some(bytes) = ws.io.slice(at - first, until - at) else {

@@ -8,11 +8,12 @@
 use vswap_units::Bytes;
 
 use crate::SEGMENT_BYTES;
+use crate::device::Pinned;
 use crate::groups::Resource;
 use crate::location::Stored;
 use crate::segment::Table;
 use crate::store::Store;
-use crate::word::{Rest, State};
+use crate::word::{Place, Rest, State};
 
 impl Store {
     /// Forgets an object. **Context**: the owner no longer names it anywhere,
@@ -63,25 +64,32 @@ impl Store {
     pub fn give_back_places(&self, most: usize) -> Bytes {
         let mut given = 0;
         for _ in 0..most {
-            let Some(place) = self.take_dead() else { break };
-            self.devices.give_back(place);
+            let Some((device, place)) = self.take_dead() else {
+                break;
+            };
+            if let Some(device) = device {
+                device.give_back(place.index);
+            }
             self.counters.device_segments.sub(1);
             given += SEGMENT_BYTES as u64;
         }
         Bytes(given)
     }
 
-    fn take_dead(&self) -> Option<crate::word::Place> {
+    /// Pinned while the table still names the place, so that the device is not
+    /// taken off in between.
+    fn take_dead(&self) -> Option<(Option<Pinned>, Place)> {
         let mut lists = self.table.lock();
         let segment = Table::front(&lists.dead)?;
         self.table.unlink(&mut lists.dead, segment);
         let row = self.table.get(segment)?;
-        let rest = row.word.load().rest();
         self.groups.uncharge(row.group(), Resource::Device);
+        let Rest::Device(place) = row.word.load().rest() else {
+            self.table.free(&mut lists, segment);
+            return None;
+        };
+        let device = self.devices.pin(place.device);
         self.table.free(&mut lists, segment);
-        match rest {
-            Rest::Device(place) => Some(place),
-            Rest::Ram(_) | Rest::Nowhere => None,
-        }
+        Some((device, place))
     }
 }

@@ -30,6 +30,7 @@ mod fork;
 mod free;
 mod groups;
 mod location;
+mod moving;
 mod object;
 mod ram;
 mod read;
@@ -37,6 +38,7 @@ mod readahead;
 mod segment;
 pub mod slots;
 mod store;
+mod swapoff;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use location::{Location, Stored};
 pub use read::ReadItem;
 pub use slots::{Slot, Slots};
 pub use store::{Store, StoreOptions};
+pub use swapoff::{Progress, Step, Swapoff, SwapoffError};
 
 /// Bytes of a segment: the unit of places on devices and of RAM given to the log.
 pub const SEGMENT_BYTES: usize = 256 * 1024;

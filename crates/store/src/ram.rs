@@ -210,6 +210,11 @@ impl RamPool {
         self.slots.lock().in_use >= self.limit()
     }
 
+    /// How many more slots may be taken into use.
+    pub(crate) fn room(&self) -> u64 {
+        u64::from(self.limit().saturating_sub(self.slots.lock().in_use))
+    }
+
     /// How many slots may be in use.
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)

@@ -161,7 +161,7 @@ impl Store {
                 // Damaged on the way, or what was read ahead is: the device itself
                 // is asked once more before a page is given up.
                 self.readahead.forget(segment);
-                self.read_bytes(place, start, end, ws)?;
+                self.read_bytes(segment, place, start, end, ws)?;
                 decode_from_io(item, start, out, ws)
             }
             read => read,
@@ -183,7 +183,7 @@ impl Store {
         let buffer = ws.io.slice_mut(0, length).ok_or(StoreError::NoRoom)?;
         let word = self.table.get(segment).map(|row| row.word.load());
         let Some(word) = word.filter(|word| word.rest() == Rest::Device(place)) else {
-            return self.read_bytes(place, start, end, ws);
+            return self.read_bytes(segment, place, start, end, ws);
         };
         if self.readahead.copy(segment, word, first, buffer) {
             return Ok(());
@@ -195,7 +195,7 @@ impl Store {
         if fetched && self.readahead.copy(segment, word, first, buffer) {
             return Ok(());
         }
-        self.read_bytes(place, start, end, ws)
+        self.read_bytes(segment, place, start, end, ws)
     }
 
     /// What was written of a segment: a file may end there.
@@ -203,11 +203,30 @@ impl Store {
         let used = self.table.get(segment).map_or(0, Segment::used) as usize * GRANULE_BYTES;
         let written = whole.get_mut(..used.next_multiple_of(PAGE_SIZE));
         let written = written.ok_or(StoreError::NoRoom)?;
-        let read = self.devices.read(place, 0, written);
+        self.read_device(segment, place, 0, written)
+    }
+
+    /// A read that is counted. One that failed because the segment has moved on
+    /// is no error of the device's.
+    pub(crate) fn read_device(
+        &self,
+        segment: u32,
+        place: Place,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let read = self.devices.read(place, offset, out);
+        let here = |row: &Segment| row.word.load().rest() == Rest::Device(place);
         match read {
-            Ok(()) => self.counters.device_read_bytes.add(written.len() as u64),
-            Err(_) => self.counters.device_errors.add(1),
-        };
+            Ok(()) => {
+                self.counters.device_read_bytes.add(out.len() as u64);
+            }
+            Err(_) if self.table.get(segment).is_some_and(here) => {
+                self.counters.device_errors.inc();
+                self.devices.count_error(place);
+            }
+            Err(_) => {}
+        }
         read.map_err(StoreError::Io)
     }
 
@@ -215,6 +234,7 @@ impl Store {
     /// workspace's buffer.
     pub(crate) fn read_bytes(
         &self,
+        segment: u32,
         place: Place,
         start: usize,
         end: usize,
@@ -223,12 +243,7 @@ impl Store {
         let first = start / PAGE_SIZE * PAGE_SIZE;
         let length = end.next_multiple_of(PAGE_SIZE) - first;
         let buffer = ws.io.slice_mut(0, length).ok_or(StoreError::NoRoom)?;
-        let read = self.devices.read(place, first, buffer);
-        match read {
-            Ok(()) => self.counters.device_read_bytes.add(length as u64),
-            Err(_) => self.counters.device_errors.add(1),
-        };
-        read.map_err(StoreError::Io)
+        self.read_device(segment, place, first, buffer)
     }
 
     /// The word and the span of an item that is on a device now.

@@ -1,11 +1,12 @@
 //! The store: its parts put together.
 
 use vswap_platform::errno::Errno;
+use vswap_units::Bytes;
 
 use crate::accounting::StoreCounters;
 use crate::append::{Lane, WorkerLane};
 use crate::clean::LastFailed;
-use crate::device::{Devices, SwapDevice};
+use crate::device::{DeviceInfo, DeviceOptions, Devices, SwapDevice};
 use crate::groups::{Groups, MAX_GROUPS};
 use crate::ram::RamPool;
 use crate::readahead::Readahead;
@@ -102,13 +103,32 @@ impl Store {
         })
     }
 
-    /// Attaches a device. Devices are filled in the order they are attached.
-    /// Before the store is shared with other threads.
+    /// Attaches a device below those attached before, while the store is made.
+    ///
+    /// # Errors
+    /// As [`Store::swapon`].
+    pub fn attach(&mut self, device: Box<dyn SwapDevice>) -> Result<(), Errno> {
+        self.swapon(device, DeviceOptions::default()).map(drop)
+    }
+
+    /// Attaches a device, at any time. Returns its number.
     ///
     /// # Errors
     /// ENOSPC when there are too many, ENOMEM for its table of places.
-    pub fn attach(&mut self, device: Box<dyn SwapDevice>) -> Result<(), Errno> {
-        self.devices.attach(device)
+    pub fn swapon(&self, device: Box<dyn SwapDevice>, options: DeviceOptions) -> Result<u8, Errno> {
+        self.devices.attach(device, options)
+    }
+
+    /// The devices, the highest priority first.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices.infos()
+    }
+
+    /// Bytes that devices which take writes hold together. Cheap.
+    #[must_use]
+    pub fn device_capacity(&self) -> Bytes {
+        Bytes(self.devices.capacity_bytes())
     }
 
     /// Who pays for what is stored.

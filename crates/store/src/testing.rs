@@ -120,9 +120,12 @@ impl Plan {
     }
 }
 
+/// What is stored where.
+type Contents = Arc<RankedMutex<BTreeMap<u32, Vec<u8>>, 58>>;
+
 /// The handle a test keeps to tell a [`FaultyDevice`] what to do.
 #[derive(Clone)]
-pub struct Control(Arc<RankedMutex<Plan, 59>>);
+pub struct Control(Arc<RankedMutex<Plan, 59>>, Contents);
 
 impl Control {
     /// The `n`-th write from now on goes wrong.
@@ -164,6 +167,12 @@ impl Control {
         plan.read_faults.clear();
     }
 
+    /// Places with something in them: written and not discarded.
+    #[must_use]
+    pub fn stored_places(&self) -> usize {
+        self.1.lock().len()
+    }
+
     /// Calls so far: (writes, reads).
     #[must_use]
     pub fn calls(&self) -> (u64, u64) {
@@ -177,7 +186,7 @@ impl Control {
 /// away too early.
 pub struct FaultyDevice {
     places: u32,
-    contents: RankedMutex<BTreeMap<u32, Vec<u8>>, 58>,
+    contents: Contents,
     control: Control,
 }
 
@@ -185,10 +194,11 @@ impl FaultyDevice {
     /// A healthy device of that many places.
     #[must_use]
     pub fn new(places: u32) -> Self {
+        let contents = Contents::new(RankedMutex::new(BTreeMap::new()));
         Self {
             places,
-            contents: RankedMutex::new(BTreeMap::new()),
-            control: Control(Arc::new(RankedMutex::new(Plan::default()))),
+            contents: Arc::clone(&contents),
+            control: Control(Arc::new(RankedMutex::new(Plan::default())), contents),
         }
     }
 

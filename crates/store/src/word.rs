@@ -37,7 +37,7 @@ pub(crate) enum State {
     Cleaning = 4,
     /// On a device.
     Stored = 5,
-    /// On a device, its objects being moved out.
+    /// On a device, being moved elsewhere: its objects one by one, or whole.
     StoredCleaning = 6,
     /// Without a live object; its place waits to be given back.
     Dead = 7,
@@ -112,6 +112,11 @@ impl Word {
     pub(crate) const fn stored(self, place: Place) -> Self {
         let bits = (place.device as u64) << PLACE_BITS | place.index as u64;
         Self(self.generation() | bits << WHERE_SHIFT | State::Stored as u64)
+    }
+
+    /// Back from a device, in a RAM slot.
+    pub(crate) const fn sealed_in(self, slot: u32) -> Self {
+        Self(self.generation() | (slot as u64) << WHERE_SHIFT | State::Sealed as u64)
     }
 
     /// Free, as the next generation.

@@ -26,6 +26,7 @@
 
 use vswap_units::{Bytes, PAGE_SIZE};
 
+use crate::device::Written;
 use crate::error::StoreError;
 use crate::groups::{GroupId, GroupSet, Resource};
 use crate::segment::{Segment, Table};
@@ -152,8 +153,8 @@ impl Store {
     fn write_out(&self, segment: u32, row: &Segment) -> Result<(), StoreError> {
         let payer = row.group();
         let written = self.write_bytes(row, payer);
-        match written {
-            Ok(place) => self.flip_to_device(row, place, payer),
+        match &written {
+            Ok(written) => self.flip_to_device(row, written.place, payer),
             Err(_) => {
                 let mut lists = self.table.lock();
                 row.word.store(row.word.load().in_state(State::Sealed));
@@ -167,7 +168,7 @@ impl Store {
     }
 
     /// Writes what was appended, in whole pages, at the cost of `payer`.
-    fn write_bytes(&self, row: &Segment, payer: GroupId) -> Result<Place, StoreError> {
+    fn write_bytes(&self, row: &Segment, payer: GroupId) -> Result<Written, StoreError> {
         let Rest::Ram(slot) = row.word.load().rest() else {
             return Err(StoreError::NoRoom);
         };
@@ -181,12 +182,22 @@ impl Store {
         if !self.groups.charge(payer, Resource::Device, 0) {
             return Err(StoreError::Full);
         }
-        let written = self.devices.write(bytes, forbidden);
+        let written = self.write_counted(bytes, forbidden);
         if written.is_err() {
             self.groups.uncharge(payer, Resource::Device);
         }
-        match written {
-            Ok(_) => self.counters.device_written_bytes.add(length as u64),
+        written
+    }
+
+    /// Writes a segment to the first device that takes it, but none of `forbidden`.
+    pub(crate) fn write_counted(
+        &self,
+        bytes: &[u8],
+        forbidden: u16,
+    ) -> Result<Written, StoreError> {
+        let written = self.devices.write(bytes, forbidden);
+        match &written {
+            Ok(_) => self.counters.device_written_bytes.add(bytes.len() as u64),
             Err(StoreError::Io(_)) => self.counters.device_errors.add(1),
             Err(_) => 0,
         };

@@ -24,6 +24,14 @@ pub enum Refusal {
     NoDirectory,
     /// The disk or the quota is full.
     DiskFull,
+    /// Asked for as a block device, and is none.
+    NotBlock,
+    /// A block device that is mounted, swapped to, or held by somebody else.
+    BlockInUse,
+    /// A block device with contents that are not ours.
+    BlockHasData,
+    /// A block device without room for anything.
+    TooSmall,
     /// `auto` found no place; [`FileError::tried`] says what was wrong with each.
     NoPlace,
     /// Something else; the number says what.
@@ -138,6 +146,24 @@ impl fmt::Display for FileError {
             Refusal::DiskFull => write!(
                 f,
                 "swap file {path} is on a full disk; free some space or name another place"
+            ),
+            Refusal::NotBlock => write!(
+                f,
+                "{path} is not a block device; name one, or leave the kind out"
+            ),
+            Refusal::BlockInUse => write!(
+                f,
+                "block device {path} is in use: mounted, used as swap, or opened by another program; \
+                 take it out of use or name another"
+            ),
+            Refusal::BlockHasData => write!(
+                f,
+                "block device {path} holds data that is not vswap's and is left alone; \
+                 clear its beginning ('blkdiscard' or 'wipefs' and zeros) or name another"
+            ),
+            Refusal::TooSmall => write!(
+                f,
+                "block device {path} has no room for a segment; name a larger one"
             ),
             Refusal::NoPlace => self.write_tried(f),
             Refusal::Other(errno) => write!(

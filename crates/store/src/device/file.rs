@@ -104,6 +104,20 @@ impl SwapDevice for FileDevice {
         self.file()?.punch(offset_of(place), SEGMENT_BYTES as u64)
     }
 
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.files.first()?.get().map(SwapFile::identity)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let file = self.file().ok().filter(|file| !file.is_block())?;
+        file.free_bytes().ok()
+    }
+
+    fn close(&self) {
+        let opened = self.files.iter().map_while(OnceLock::get);
+        opened.for_each(SwapFile::close_here);
+    }
+
     fn descriptor(&self) -> Option<i32> {
         self.file().ok().map(SwapFile::raw_fd)
     }

@@ -81,6 +81,18 @@ impl<D: SwapDevice + ?Sized> Latched<Box<D>> {
         self.device.discard(place)
     }
 
+    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
+        self.device.identity()
+    }
+
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.device.free_bytes()
+    }
+
+    pub(crate) fn close(&self) {
+        self.device.close();
+    }
+
     pub(crate) fn descriptor(&self) -> Option<i32> {
         self.device.descriptor()
     }

@@ -50,6 +50,9 @@ pub(crate) struct PlaceTable {
     child: AtomicU32,
     /// No place below is free, as far as this process knows.
     hint: AtomicU32,
+    /// The place behind the one taken last, and behind the highest ever taken.
+    next: AtomicU32,
+    frontier: AtomicU32,
 }
 
 impl PlaceTable {
@@ -61,6 +64,8 @@ impl PlaceTable {
             mine: AtomicU32::new(0),
             child: AtomicU32::new(NOBODY),
             hint: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            frontier: AtomicU32::new(0),
         };
         table.shared.close_descriptor();
         table.enter(0);
@@ -107,26 +112,65 @@ impl PlaceTable {
         bit(self.mine.load(Ordering::Acquire))
     }
 
-    /// Takes the lowest free place, which keeps the file short.
+    /// Takes a free place: the one behind the last, so that writes run on as far
+    /// as there is room in a row, unless the file would get longer than it has
+    /// been; else the lowest, which keeps it short.
     pub(crate) fn take(&self) -> Option<u32> {
+        let next = self.next.load(Ordering::Relaxed);
+        let runs_on = next < self.frontier.load(Ordering::Relaxed) && self.try_take(next);
+        let place = if runs_on { next } else { self.take_lowest()? };
+        self.next.store(place + 1, Ordering::Relaxed);
+        self.frontier.fetch_max(place + 1, Ordering::Relaxed);
+        Some(place)
+    }
+
+    fn try_take(&self, place: u32) -> bool {
         let mine = self.my_bit();
+        self.note_taken(place);
+        self.mask(place).is_some_and(|mask| {
+            mask.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
+    }
+
+    fn take_lowest(&self) -> Option<u32> {
         let start = self.hint.load(Ordering::Relaxed) as usize;
         for (i, mask) in self.masks()?.iter().enumerate().skip(start) {
-            let free = mask.load(Ordering::Relaxed) == 0;
-            if free
-                && mask
-                    .compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-            {
-                let place = u32::try_from(i).ok()?;
-                self.note_taken(place);
+            let place = u32::try_from(i).ok()?;
+            if mask.load(Ordering::Relaxed) == 0 && self.try_take(place) {
                 self.hint.store(place + 1, Ordering::Relaxed);
                 return Some(place);
             }
         }
         // Other processes may have freed lower ones: look from the start next time.
         self.hint.store(0, Ordering::Relaxed);
-        (start > 0).then(|| self.take()).flatten()
+        (start > 0).then(|| self.take_lowest()).flatten()
+    }
+
+    /// How many places there are.
+    pub(crate) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How many nobody holds.
+    pub(crate) fn free(&self) -> u64 {
+        let masks = self.taken_masks().iter();
+        let held = masks.filter(|mask| mask.load(Ordering::Relaxed) != 0);
+        u64::from(self.capacity).saturating_sub(held.count() as u64)
+    }
+
+    /// This process has nothing to do with the device any more.
+    pub(crate) fn leave(&self, discard: &dyn Fn(u32)) {
+        let slot = self.mine.load(Ordering::Acquire);
+        if slot >= CROWD {
+            return;
+        }
+        for (place, mask) in (0_u32..).zip(self.taken_masks()) {
+            if mask.load(Ordering::Relaxed) & bit(slot) != 0 {
+                clear(mask, bit(slot), || discard(place));
+            }
+        }
+        self.vacate(slot);
     }
 
     /// Adds this process to those who need a place that it took by other means: of a

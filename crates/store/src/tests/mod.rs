@@ -7,3 +7,4 @@ mod forking;
 mod groups;
 mod speed;
 mod stress;
+mod swapoff;

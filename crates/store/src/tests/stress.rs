@@ -11,9 +11,9 @@ use crate::device::{FileDevice, SwapDevice};
 use crate::testing::{Control, Fault, FaultyDevice, Numbers};
 use crate::{CodecKind, Store, StoreError, StoreOptions, Workspace};
 
-const OWNERS: u64 = 6000;
+pub(super) const OWNERS: u64 = 6000;
 
-fn seconds() -> Duration {
+pub(super) fn seconds() -> Duration {
     let seconds = std::env::var("VSWAP_STRESS_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -21,7 +21,13 @@ fn seconds() -> Duration {
 }
 
 /// Stores, frees and verifies at random until told to stop.
-fn worker(store: &Store, owners: &Directory, seed: u64, stop: &AtomicBool, may_fail: bool) {
+pub(super) fn worker(
+    store: &Store,
+    owners: &Directory,
+    seed: u64,
+    stop: &AtomicBool,
+    may_fail: bool,
+) {
     let mut ws = Workspace::new(CodecKind::Lz4).unwrap();
     let mut numbers = Numbers::new(seed);
     while !stop.load(Ordering::Relaxed) {
@@ -45,7 +51,7 @@ fn worker(store: &Store, owners: &Directory, seed: u64, stop: &AtomicBool, may_f
 }
 
 /// Writes back whatever can be.
-fn writer(store: &Store, stop: &AtomicBool) {
+pub(super) fn writer(store: &Store, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         if !matches!(store.writeback_oldest(Bytes::mib(1)), Ok(Some(_))) {
             thread::yield_now();
@@ -53,7 +59,7 @@ fn writer(store: &Store, stop: &AtomicBool) {
     }
 }
 
-fn cleaner(store: &Store, owners: &Directory, stop: &AtomicBool) {
+pub(super) fn cleaner(store: &Store, owners: &Directory, stop: &AtomicBool) {
     let mut ws = Workspace::new(CodecKind::Lz4).unwrap();
     while !stop.load(Ordering::Relaxed) {
         if store.clean(owners, &mut ws).segments == 0 {
