@@ -116,7 +116,8 @@ impl Engine {
         let percent = ((pages << PAGE_SHIFT) * 100 / bytes).clamp(100, 10_000);
         let aside =
             self.counters.unmanaged_bytes.get() + (self.frames.present_pages() << PAGE_SHIFT);
-        let room = self.budget.high().saturating_sub(aside) + self.device_bytes;
+        let room =
+            self.budget.high().saturating_sub(aside) + self.layer.store().device_capacity().0;
         Some(room.saturating_mul(percent) / 100)
     }
 

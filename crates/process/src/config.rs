@@ -7,6 +7,7 @@ use vswap_store::CodecKind;
 use vswap_units::Bytes;
 
 use crate::budget::Scope;
+use crate::device_spec::DeviceSpec;
 use crate::victims::Policy;
 
 /// The least budget: below it the engine's own threads and tables do not fit.
@@ -34,8 +35,8 @@ pub enum Faults {
 pub enum SwapSpec {
     /// One file without a name in the usual places.
     Auto,
-    /// A file at this path, of at most this many bytes.
-    Path(String, Option<u64>),
+    /// A file or block device at a path.
+    Device(DeviceSpec),
     /// Plain 4 KiB slots on a file found in one of the ways above.
     Slots(Box<SwapSpec>),
 }
@@ -44,8 +45,7 @@ impl fmt::Display for SwapSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Path(path, None) => f.write_str(path),
-            Self::Path(path, Some(bytes)) => write!(f, "{path}:{bytes}"),
+            Self::Device(spec) => spec.fmt(f),
             Self::Slots(file) => write!(f, "{SLOTS}{file}"),
         }
     }
@@ -58,7 +58,7 @@ pub struct Config {
     pub ram: u64,
     /// What the budget bounds.
     pub scope: Scope,
-    /// Devices, in the order of preference; empty: RAM only.
+    /// Devices; those without a priority in the order of preference. Empty: RAM only.
     pub swap: Vec<SwapSpec>,
     /// Codec of the store.
     pub codec: CodecKind,
@@ -174,7 +174,7 @@ impl Config {
             }
             "swap" => self
                 .add_swap(value)
-                .ok_or_else(|| wrong("auto, none, PATH[:SIZE] or slots:PATH[:SIZE]"))?,
+                .ok_or_else(|| wrong("auto, none, PATH[:SIZE][@PRIORITY] or slots:PATH[:SIZE]"))?,
             "codec" => {
                 self.codec = codec(value).ok_or_else(|| wrong("lz4, zstd[:LEVEL] or raw"))?
             }
@@ -220,8 +220,8 @@ impl Config {
             _ => {
                 let spec = match value.strip_prefix(SLOTS) {
                     Some("") => return None,
-                    Some(file) => SwapSpec::Slots(Box::new(file_spec(file))),
-                    None => file_spec(value),
+                    Some(file) => SwapSpec::Slots(Box::new(file_spec(file)?)),
+                    None => file_spec(value)?,
                 };
                 self.swap.push(spec);
             }
@@ -244,17 +244,12 @@ pub fn check_ram(bytes: u64) -> Result<(), ConfigError> {
     )))
 }
 
-fn file_spec(value: &str) -> SwapSpec {
+fn file_spec(value: &str) -> Option<SwapSpec> {
     if value == "auto" {
-        return SwapSpec::Auto;
+        return Some(SwapSpec::Auto);
     }
-    if let Some((path, tail)) = value.rsplit_once(':')
-        && !path.is_empty()
-        && let Some(bytes) = size(tail)
-    {
-        return SwapSpec::Path(path.into(), Some(bytes));
-    }
-    SwapSpec::Path(value.into(), None)
+    let spec = DeviceSpec::from_word(value);
+    spec.check().ok().map(|()| SwapSpec::Device(spec))
 }
 
 fn size(value: &str) -> Option<u64> {
@@ -280,12 +275,15 @@ mod tests {
 
     #[test]
     fn a_text_says_everything() {
-        let text = "ram=300M\nscope=space\nswap=/a/b:2G\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K\npolicy=fifo";
+        let text = "ram=300M\nscope=space\nswap=/a/b:2G@3\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K\npolicy=fifo";
         let config = Config::from_text(text).unwrap();
         assert_eq!(config.ram, 300 << 20);
         assert_eq!(
             config.swap,
-            [SwapSpec::Path("/a/b".into(), Some(2 << 30)), SwapSpec::Auto]
+            [
+                SwapSpec::Device(DeviceSpec::from_word("/a/b:2G@3")),
+                SwapSpec::Auto
+            ]
         );
         assert_eq!(config.codec, CodecKind::Zstd(3));
         assert_eq!(config.faults, Faults::Signal);
@@ -301,7 +299,7 @@ mod tests {
             config.swap,
             [
                 slots(SwapSpec::Auto),
-                slots(SwapSpec::Path("/a".into(), Some(1 << 30)))
+                slots(SwapSpec::Device(DeviceSpec::from_word("/a:1G")))
             ]
         );
         assert_eq!(config.swap[1].to_string(), "slots:/a:1073741824");

@@ -1,16 +1,17 @@
-//! Opens what the configuration names, and builds the swap layer over it.
+//! Opens what the configuration or `swapon` names, and builds the swap layer
+//! over it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vswap_platform::errno::Errno;
 use vswap_platform::file::{self, FileError, SwapFile};
 use vswap_space::{LayerOptions, SwapLayer};
-use vswap_store::device::{FileDevice, SwapDevice};
+use vswap_store::device::{DeviceKind, DeviceOptions, FileDevice, SwapDevice};
 use vswap_store::{SEGMENT_BYTES, Store, StoreOptions};
 use vswap_units::Bytes;
 
 use crate::config::{Config, SwapSpec};
-use crate::error::StartError;
+use crate::device_spec::{DeviceError, DeviceSpec};
 use crate::region::Region;
 
 /// A swap file may be at most this many times the budget unless a size is given.
@@ -19,93 +20,136 @@ const FILE_PER_RAM: u64 = 4;
 /// This part of the budget may hold segments read ahead.
 const READAHEAD_PART: u64 = 64;
 
-/// Devices opened in the calling thread's descriptor table.
-#[derive(Default)]
+/// Segments that devices attached later may have (a terabyte). Address space only.
+const LATER_PLACES: u64 = 1 << 22;
+
+/// What the file without a name is called.
+pub const AUTO: &str = "auto";
+
+const SEGMENT: u64 = SEGMENT_BYTES as u64;
+
+/// A device opened in the calling thread's descriptor table, not yet attached.
 pub struct Opened {
-    devices: Vec<Box<dyn SwapDevice>>,
-    slots: Vec<Box<dyn SwapDevice>>,
-    /// What devices for segments hold together.
-    pub bytes: u64,
-    /// Their descriptors.
-    pub fds: Vec<i32>,
+    pub(crate) device: Box<dyn SwapDevice>,
+    pub(crate) options: DeviceOptions,
 }
 
 /// Opens every device of the configuration.
 ///
 /// # Errors
 /// A sentence naming the path and what to do.
-pub fn open(config: &Config) -> Result<Opened, StartError> {
-    let mut opened = Opened::default();
+pub fn open(config: &Config) -> Result<Vec<Opened>, DeviceError> {
+    let mut opened = Vec::new();
     for spec in &config.swap {
-        let (file_spec, for_slots) = match spec {
-            SwapSpec::Slots(file) => (&**file, true),
-            file => (file, false),
-        };
-        let Some((file, bytes)) = open_file(file_spec, config.ram)? else {
-            continue;
-        };
-        opened.fds.push(file.raw_fd());
-        let device = Box::new(FileDevice::new(file, Bytes(bytes)));
-        if for_slots {
-            opened.slots.push(device);
-        } else {
-            opened.bytes += bytes;
-            opened.devices.push(device);
-        }
+        opened.extend(open_spec(spec, config.ram)?);
     }
     Ok(opened)
 }
 
 /// `None` where no file was asked for by name and none can be had: RAM alone is a
 /// way to work, and the report shows that nothing was written.
-fn open_file(spec: &SwapSpec, ram: u64) -> Result<Option<(SwapFile, u64)>, StartError> {
+fn open_spec(spec: &SwapSpec, ram: u64) -> Result<Option<Opened>, DeviceError> {
     match spec {
-        SwapSpec::Path(path, size) => open_path(path, *size, ram)
-            .map(Some)
-            .map_err(StartError::Device),
-        SwapSpec::Auto | SwapSpec::Slots(_) => Ok(open_auto(ram).ok()),
+        SwapSpec::Auto => Ok(open_auto(ram).ok()),
+        SwapSpec::Device(spec) => open_one(spec, ram).map(Some),
+        SwapSpec::Slots(file) => {
+            let mut opened = open_spec(file, ram)?;
+            if let Some(opened) = &mut opened {
+                opened.options.kind = DeviceKind::Slots;
+            }
+            Ok(opened)
+        }
     }
 }
 
-fn open_auto(ram: u64) -> Result<(SwapFile, u64), FileError> {
+fn open_auto(ram: u64) -> Result<Opened, FileError> {
     let place = file::choose_auto(ram)?;
     let file = SwapFile::open_unnamed(&place.dir)?;
-    Ok((file, place.max_bytes))
+    let options = DeviceOptions {
+        name: AUTO.to_owned(),
+        ..DeviceOptions::default()
+    };
+    Ok(opened(file, place.max_bytes, options))
 }
 
-fn open_path(path: &str, size: Option<u64>, ram: u64) -> Result<(SwapFile, u64), FileError> {
-    let file = SwapFile::open_named(Path::new(&PathBuf::from(path)))?;
-    let half_free = file.free_bytes().unwrap_or(0) / 2;
-    Ok((
-        file,
-        size.unwrap_or_else(|| half_free.min(ram.saturating_mul(FILE_PER_RAM))),
-    ))
+/// Opens one device for a budget of `ram` bytes.
+///
+/// # Errors
+/// A sentence naming the path and what to do.
+pub fn open_one(spec: &DeviceSpec, ram: u64) -> Result<Opened, DeviceError> {
+    spec.check()?;
+    let path = Path::new(&spec.path);
+    let kind = spec.kind.unwrap_or_else(|| kind_of(path));
+    let (file, most) = match kind {
+        DeviceKind::File => {
+            let file = SwapFile::open_named(path).map_err(DeviceError::File)?;
+            let half_free = file.free_bytes().unwrap_or(0) / 2;
+            (file, half_free.min(ram.saturating_mul(FILE_PER_RAM)))
+        }
+        DeviceKind::Block => {
+            let file = SwapFile::open_block(path).map_err(DeviceError::File)?;
+            let bytes = file.block_bytes().unwrap_or(0);
+            (file, bytes)
+        }
+        DeviceKind::Slots | DeviceKind::Null => return Err(DeviceError::Kind(kind)),
+    };
+    let bytes = match (spec.size, kind) {
+        (Some(size), DeviceKind::Block) if size > most => {
+            return Err(DeviceError::TooLarge {
+                path: spec.path.clone(),
+                bytes: most,
+            });
+        }
+        (size, _) => size.unwrap_or(most),
+    };
+    let options = DeviceOptions {
+        name: spec.path.clone(),
+        kind,
+        priority: spec.priority,
+    };
+    Ok(opened(file, bytes, options))
+}
+
+/// What is there says what it is; what is not there yet becomes a file.
+fn kind_of(path: &Path) -> DeviceKind {
+    if file::is_block_device(path) {
+        DeviceKind::Block
+    } else {
+        DeviceKind::File
+    }
+}
+
+fn opened(file: SwapFile, bytes: u64, options: DeviceOptions) -> Opened {
+    Opened {
+        device: Box::new(FileDevice::new(file, Bytes(bytes))),
+        options,
+    }
 }
 
 /// The swap layer for a region of this size.
 ///
 /// # Errors
 /// The kernel's, when its tables cannot be reserved.
-pub fn layer(region: &Region, ram: u64, opened: Opened) -> Result<SwapLayer, Errno> {
-    let segment = SEGMENT_BYTES as u64;
+pub fn layer(region: &Region, ram: u64, opened: Vec<Opened>) -> Result<SwapLayer, Errno> {
     // The budget limits RAM segments, through reclaim; this only bounds the table.
-    let ram_segments = (ram.max(1 << 30) * 4 / segment).min(1 << 20) as u32;
-    let places = (opened.bytes / segment).min(1 << 26) as u32;
-    let readahead_segments = if places == 0 {
-        0
-    } else {
-        (ram / READAHEAD_PART / segment).clamp(2, 32) as u32
-    };
+    let ram_segments = (ram.max(1 << 30) * 4 / SEGMENT).min(1 << 20) as u32;
+    let for_slots = |opened: &Opened| opened.options.kind == DeviceKind::Slots;
+    let places: u64 = opened
+        .iter()
+        .filter(|opened| !for_slots(opened))
+        .map(|opened| u64::from(opened.device.capacity_places()))
+        .sum();
     let options = StoreOptions {
-        readahead_segments,
-        ..StoreOptions::new(ram_segments, places)
+        readahead_segments: (ram / READAHEAD_PART / SEGMENT).clamp(2, 32) as u32,
+        ..StoreOptions::new(ram_segments, (places + LATER_PLACES).min(1 << 26) as u32)
     };
-    let mut store = Store::new(options)?;
-    for device in opened.devices {
-        store.attach(device)?;
-    }
-    for device in opened.slots {
-        store.slots().attach(device)?;
+    let store = Store::new(options)?;
+    for opened in opened {
+        if for_slots(&opened) {
+            store.slots().attach(opened.device)?;
+        } else {
+            store.swapon(opened.device, opened.options)?;
+        }
     }
     SwapLayer::new(
         LayerOptions {

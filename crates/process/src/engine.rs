@@ -32,6 +32,7 @@ use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
 use crate::service::{Desk, Threads};
 use crate::swap_in::Streams;
+use crate::swapon::Board;
 use crate::trace::Trace;
 use crate::tree::TreeSlot;
 use crate::victims::Victims;
@@ -65,6 +66,7 @@ pub struct Engine {
     pub(crate) runs: RankedMutex<RunAllocator, { rank::REGION }>,
     pub(crate) world: World,
     pub(crate) desk: Desk,
+    pub(crate) board: Board,
     pub(crate) threads: Threads,
     pub(crate) handlers: Handlers,
     pub(crate) handles: RankedMutex<Vec<Thread>, 7>,
@@ -78,7 +80,6 @@ pub struct Engine {
     pub(crate) write_event: Event,
     /// Memory was given back: who waits for room looks again.
     pub(crate) room_event: Event,
-    pub(crate) device_bytes: u64,
     /// Segments to write because the reclaimer waits for room only a device can give.
     pub(crate) writeback_wanted: AtomicU32,
     /// The last reclaim gained nothing: faults do not wait for it.
@@ -101,7 +102,7 @@ impl Engine {
     pub(crate) fn build(
         config: Config,
         delivery: Delivery,
-        opened: devices::Opened,
+        opened: Vec<devices::Opened>,
     ) -> Result<Self, StartError> {
         let ram = config.ram;
         let region =
@@ -111,8 +112,8 @@ impl Engine {
             Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + 3,
             Delivery::Signal => SIGNAL_WORKERS + 3,
         };
-        let (device_bytes, private_fds) = (opened.bytes, opened.fds.clone());
         let layer = devices::layer(&region, ram, opened).map_err(StartError::Memory)?;
+        let private_fds = layer.store().device_fds();
         Ok(Self {
             delivery,
             frames: Frames::new(frame_runs(ram)).map_err(StartError::Memory)?,
@@ -128,6 +129,7 @@ impl Engine {
             runs: RankedMutex::new(RunAllocator::new(region.pages() as u64)),
             world: World::default(),
             desk: Desk::default(),
+            board: Board::default(),
             threads: Threads::default(),
             handlers: Handlers::default(),
             handles: RankedMutex::new(Vec::with_capacity(64)),
@@ -140,7 +142,6 @@ impl Engine {
             reclaim_event: Event::new(),
             write_event: Event::new(),
             room_event: Event::new(),
-            device_bytes,
             writeback_wanted: AtomicU32::new(0),
             devices_full: AtomicBool::new(false),
             strained: AtomicBool::new(false),
@@ -202,7 +203,7 @@ impl Engine {
         let (ram, swap) = (self.ram(), swap.join(","));
         format!(
             r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
-            self.device_bytes,
+            self.layer.store().device_capacity().0,
             self.region.bytes(),
         )
     }

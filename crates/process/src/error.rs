@@ -3,10 +3,10 @@
 use std::fmt;
 
 use vswap_platform::errno::Errno;
-use vswap_platform::file::FileError;
 use vswap_platform::uffd::OpenError;
 
 use crate::config::ConfigError;
+use crate::device_spec::DeviceError;
 
 /// Why an engine could not start; displays as one sentence that says what to do.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub enum StartError {
     /// No userfaultfd.
     Userfaultfd(OpenError),
     /// A swap file cannot be used.
-    Device(FileError),
+    Device(DeviceError),
     /// No thread could be started.
     Thread(Errno),
     /// Not enough address space or memory for the engine's own tables.

@@ -72,6 +72,7 @@ pub fn child() {
         engine.write_event.after_fork_in_child();
         engine.world.open();
         engine.desk.reset_in_child();
+        engine.board.reset_in_child();
         engine.runs.unlock_after_fork();
     }
     registry::unlock_after_fork();

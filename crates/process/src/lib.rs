@@ -5,15 +5,18 @@
 //! back: `handlers` (threads) or `signal` → `fault` (the one door) → `swap_in`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` and `ranges`. When any of
-//! it is on at all: `arm`. Around a fork: `fork`.
+//! it is on at all: `arm`. Devices that come and go: `swapon` (who asks) and
+//! `change` (who does it). Around a fork: `fork`.
 
 mod allocate;
 mod arm;
 pub mod budget;
+mod change;
 mod check;
 pub mod config;
 mod control;
 mod delivery;
+mod device_spec;
 mod devices;
 mod engine;
 mod error;
@@ -38,6 +41,7 @@ mod service;
 mod signal;
 mod start;
 mod swap_in;
+mod swapon;
 mod tick;
 pub mod trace;
 mod tree;
@@ -52,5 +56,6 @@ mod writeback;
 pub use allocate::AllocKind;
 pub use config::Config;
 pub use delivery::Delivery;
+pub use device_spec::{DeviceError, DeviceSpec};
 pub use engine::Engine;
 pub use error::StartError;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `vswap-reclaim` | owns the private descriptor table; samples, reclaims, answers requests, publishes counters |
 //! | `vswap-fault/N` | thread delivery: one per CPU, pinned, serves faults (`handlers`) |
-//! | `vswap-write` | writes segments to devices, cleans the log |
+//! | `vswap-write` | writes segments to devices, cleans the log, attaches devices and takes them off |
 //! | `vswap-control` | waits for clients of the control socket; each gets a `vswap-client` |
 //!
 //! The reclaim thread leaves the program's descriptor table first
@@ -20,6 +20,7 @@ use vswap_platform::errno::Errno;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
 
+use crate::change::Changes;
 use crate::control::thread::control_main;
 use crate::delivery::Delivery;
 use crate::engine::Engine;
@@ -31,6 +32,9 @@ use crate::publish::Publisher;
 const ASKING_RANK: u8 = 27;
 const TICK_ARMED_NS: u64 = 10_000_000;
 const TICK_IDLE_NS: u64 = 50_000_000;
+/// How long the writer sleeps; less while a device waits to be emptied.
+const PAUSE_IDLE_NS: u64 = 100_000_000;
+const PAUSE_CHANGING_NS: u64 = 2_000_000;
 /// Handler threads at most; more faulting CPUs than that share them.
 pub(crate) const MAX_HANDLERS: usize = 32;
 
@@ -315,11 +319,21 @@ fn reclaim_loop(engine: &Arc<Engine>, publisher: &Publisher) {
 }
 
 fn write_main(engine: Arc<Engine>) {
+    let mut changes = Changes::default();
     while !engine.is_stopping() {
         let seen = engine.write_event.seen();
-        let busy = engine.write_back_step();
-        if !busy {
-            engine.write_event.wait_past(seen, 100_000_000);
+        let changed = {
+            let _inside = engine.world.enter();
+            changes.step(&engine)
+        };
+        if !engine.write_back_step() && !changed {
+            let soon = changes.any();
+            let pause = if soon {
+                PAUSE_CHANGING_NS
+            } else {
+                PAUSE_IDLE_NS
+            };
+            engine.write_event.wait_past(seen, pause);
         }
     }
 }

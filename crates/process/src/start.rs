@@ -16,7 +16,7 @@ impl Engine {
     /// A sentence for the user; nothing was started then.
     pub fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let (delivery, uffd) = open_userfaultfd(config.faults)?;
-        let opened = devices::open(&config)?;
+        let opened = devices::open(&config).map_err(StartError::Device)?;
         let engine = Arc::new(Self::build(config, delivery, opened)?);
         engine
             .counters

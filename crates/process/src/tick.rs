@@ -98,7 +98,8 @@ impl Engine {
 
     /// Is more of the budget in compressed pages than there should be?
     pub(crate) fn pool_is_large(&self) -> bool {
-        self.device_bytes > 0 && self.layer.store().ram_bytes().0 > self.pool_target()
+        let store = self.layer.store();
+        store.can_write_back() && store.ram_bytes().0 > self.pool_target()
     }
 
     fn pool_target(&self) -> u64 {

@@ -36,8 +36,7 @@ impl Engine {
     /// Is there a device that takes more, and something to write?
     pub(crate) fn can_write_back(&self) -> bool {
         let store = self.layer.store();
-        self.device_bytes > 0
-            && store.can_write_back()
+        store.can_write_back()
             && !self.devices_full.load(Ordering::Relaxed)
             && store.ram_bytes().0 > LEAST_POOL
     }
