@@ -23,6 +23,11 @@ typedef struct vswap_layer vswap_layer;
  */
 typedef struct vswap_space vswap_space;
 
+/**
+ * Told now and then how many segments of how many have moved; 0 gives up.
+ */
+typedef int (*vswap_progress)(void *ctx, uint64_t moved, uint64_t total);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -99,6 +104,40 @@ int vswap_check(vswap_space *space, char *report, size_t len);
  * `space` is a handle; `json` has room for `len` bytes.
  */
 int vswap_describe(vswap_space *space, char *json, size_t len);
+
+/**
+ * Attaches a device: `path=`, `size=`, `priority=`, `kind=`, one a line. Returns 0,
+ * or -errno with one clear sentence in `err`; nothing was changed then.
+ *
+ * # Safety
+ * `space` is a handle, `spec` a C string, `err` has room for `err_len` bytes.
+ */
+int vswap_swapon(vswap_space *space, const char *spec, char *err, size_t err_len);
+
+/**
+ * Takes a device off; what is there goes to other devices and to RAM. `progress`
+ * may be NULL; it is called in the calling thread with `ctx`. Returns 0, or -errno
+ * with one clear sentence in `err`; the device is on then and nothing is lost.
+ *
+ * # Safety
+ * `space` is a handle, `path` a C string, `progress` may be called with `ctx`,
+ * `err` has room for `err_len` bytes.
+ */
+int vswap_swapoff(vswap_space *space,
+                  const char *path,
+                  vswap_progress progress,
+                  void *ctx,
+                  char *err,
+                  size_t err_len);
+
+/**
+ * The devices as a JSON list, the highest priority first. Returns the length of
+ * the whole text, of which as much is copied as fits, or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle; `json` has room for `len` bytes.
+ */
+int vswap_devices(vswap_space *space, char *json, size_t len);
 
 /**
  * Creates a space from `key=value` lines (see docs/python.md). Returns 0, or

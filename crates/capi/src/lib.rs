@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "a C ABI takes raw pointers from its callers")]
 
 mod counters;
+mod devices;
 mod handle;
 mod layer;
 mod layer_device;
@@ -56,10 +57,11 @@ fn constant(text: &'static str) -> *const c_char {
 }
 
 /// Keeps the linker from dropping this crate's exports out of the library.
-pub fn exports() -> [usize; 8] {
+pub fn exports() -> [usize; 9] {
     [
         vswap_abi_version as *const () as usize,
         counters::vswap_counters as *const () as usize,
+        devices::vswap_swapon as *const () as usize,
         handle::vswap_space_create as *const () as usize,
         layer::vswap_layer_create as *const () as usize,
         memory::vswap_malloc as *const () as usize,
