@@ -9,6 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from vswap.devices import Device
     from vswap.errors import (
         CapacityError,
         ConfigError,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CapacityError",
     "ConfigError",
+    "Device",
     "EngineMismatchError",
     "SpaceInUseError",
     "SpaceStats",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "CapacityError": "vswap.errors",
     "ConfigError": "vswap.errors",
+    "Device": "vswap.devices",
     "EngineMismatchError": "vswap.errors",
     "SpaceInUseError": "vswap.errors",
     "SpaceStats": "vswap.stats",

@@ -19,6 +19,7 @@ SCOPE_PROCESS = "process"
 CDEF = """
 typedef struct vswap_space vswap_space;
 typedef struct vswap_layer vswap_layer;
+typedef int (*vswap_progress)(void *ctx, uint64_t moved, uint64_t total);
 
 uint32_t vswap_abi_version(void);
 const char *vswap_build_id(void);
@@ -54,6 +55,10 @@ uint64_t vswap_latency_ns(vswap_space *space, double quantile);
 int vswap_check(vswap_space *space, char *report, size_t len);
 int vswap_describe(vswap_space *space, char *json, size_t len);
 
+int vswap_swapon(vswap_space *space, const char *spec, char *err, size_t err_len);
+int vswap_swapoff(vswap_space *space, const char *path, vswap_progress progress, void *ctx,
+    char *err, size_t err_len);
+int vswap_devices(vswap_space *space, char *json, size_t len);
 int vswap_trace_on(vswap_space *space, int on);
 size_t vswap_trace_capacity(void);
 int64_t vswap_trace_read(vswap_space *space, uint64_t from, uint64_t *words, size_t count);

@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vswap import _context, _loader
+from vswap import devices as _devices
 from vswap._abi import SCOPE_PROCESS, SCOPE_SPACE
 from vswap._config_text import DEFAULT_MIN_ALLOC, check_min_alloc, space_config
 from vswap._loader import Engine, error_for
+from vswap.devices import AUTO_DEVICE, Device
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
 from vswap.sizes import check_floor, format_size, parse_budget
 from vswap.stats import SpaceStats
@@ -44,7 +46,7 @@ class SwapSpace:
         process_ram: instead of ``ram``: RAM the whole process may hold. One
             space of a process may be made this way.
         devices: where pages go that do not fit compressed: ``"auto"``,
-            ``"PATH"`` or ``"PATH:SIZE"``, each with ``slots:`` before it for
+            ``"PATH[:SIZE][@PRIORITY]"``, each with ``slots:`` before it for
             plain 4 KiB slots. ``None`` means ``["auto"]``, an empty list none
             at all.
         codec: ``"lz4"``, ``"zstd"``, ``"zstd:LEVEL"`` or ``"raw"``.
@@ -251,6 +253,50 @@ class SwapSpace:
             return 0
         call = getattr(self._engine.lib, function)
         return self._check_code(call(handle, ffi.cast("void *", address), length))
+
+    # -- devices ------------------------------------------------------------
+
+    def swapon(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: str | int | None = None,
+        priority: int | None = None,
+        kind: str | None = None,
+    ) -> Device:
+        """Attach a swap device while everything runs; return it.
+
+        Args:
+            path: a file, made if it is not there, or a raw block device.
+            size: what it may hold; left out, what there is room for.
+            priority: 0 to 32767, higher ones are filled first, equal ones in
+                turn; left out, below all others.
+            kind: ``"file"`` or ``"block"``; left out, what is found at ``path``.
+        """
+        handle = self._require_handle()
+        spec = _devices.device_spec(path, size=size, priority=priority, kind=kind)
+        _devices.swapon(self._engine, handle, spec)
+        name = os.path.abspath(os.fspath(path))
+        return next(device for device in self.devices() if device.path == name)
+
+    def swapoff(
+        self, path: str | os.PathLike[str], *, progress: _devices.Progress | None = None
+    ) -> None:
+        """Take a swap device off while everything runs.
+
+        What is on it goes to the other devices and to RAM; where it fits
+        nowhere nothing is touched and CapacityError says how much is too much.
+        ``progress(moved, total)`` is called now and then. An exception in it,
+        or Ctrl-C, stops with the device on and nothing lost.
+        """
+        name = os.fspath(path)
+        if name != AUTO_DEVICE:
+            name = os.path.abspath(name)
+        _devices.swapoff(self._engine, self._require_handle(), name, progress)
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the swap devices, the highest priority first."""
+        return _devices.devices(self._engine, self._require_handle())
 
     # -- budget and counters ------------------------------------------------
 

@@ -25,6 +25,9 @@ LEAST_FREE = 16 * MIB
 SLOTS = "slots:"
 """Before what names a file: plain 4 KiB slots on it instead of segments."""
 
+HIGHEST_PRIORITY = 32767
+"""As with the kernel's swapon."""
+
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
 
 
@@ -58,14 +61,26 @@ def check_swap(spec: str) -> str:
         return spec
     if spec.startswith(SLOTS):
         return SLOTS + _check_slots(spec.removeprefix(SLOTS))
-    path, size = split_spec(spec)
+    rest, priority = split_priority(spec)
+    path, size = split_spec(rest)
     if not path:
-        raise ConfigError("a swap path is missing; use auto, none, PATH or PATH:SIZE")
+        raise ConfigError("a swap path is missing; use auto, none or PATH[:SIZE][@PRIORITY]")
     if "," in path or "\n" in path:
         raise ConfigError(f"a swap path may not contain a comma or a line break: {path!r}")
     absolute = os.path.abspath(path)
     _check_path(absolute, size)
-    return absolute if size is None else f"{absolute}:{size}"
+    sized = absolute if size is None else f"{absolute}:{size}"
+    return sized if priority is None else f"{sized}@{priority}"
+
+
+def split_priority(spec: str) -> tuple[str, int | None]:
+    """Split what follows the last ``@`` off, if it is a number: the priority of the device."""
+    rest, mark, tail = spec.rpartition("@")
+    if not (mark and tail.isascii() and tail.isdigit()):
+        return spec, None
+    if int(tail) > HIGHEST_PRIORITY:
+        raise ConfigError(f"a swap device's priority is 0 to {HIGHEST_PRIORITY}, not {tail}")
+    return rest, int(tail)
 
 
 def _check_slots(file: str) -> str:
@@ -92,6 +107,8 @@ def _check_path(path: str, size: int | None) -> None:
     """Raise ConfigError where no swap file can be at ``path``."""
     if os.path.isdir(path):
         raise ConfigError(f"swap path {path} is a directory; name a file in it, like {path}/vswap")
+    if _is_block_device(path):
+        return  # its size, contents and use are the engine's to judge
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         raise ConfigError(f"swap path {path}: the directory {parent} does not exist; create it")
@@ -127,6 +144,14 @@ def _check_existing(path: str) -> int:
             f"name a new file or remove it"
         )
     return status.st_blocks * 512
+
+
+def _is_block_device(path: str) -> bool:
+    """Return whether a raw block device is at ``path``."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _check_new(path: str, parent: str) -> int:
