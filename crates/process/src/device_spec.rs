@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_wrong_word_is_named_with_what_to_give() {
         for (text, word) in [
-            ("path=/a\nsize=0", "256 KiB"),
+            ("path=/a\nsize=0", "256.0 KiB"),
             ("path=/a\nsize=many", "size=many"),
             ("path=/a\npriority=-1", "-1"),
             ("path=/a\npriority=99999", "32767"),
