@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FAULT_MODES = ("auto", "thread", "signal")
+DEDUP_SCOPES = ("off", "group", "space")
 DEFAULT_MIN_ALLOC = 64 << 10
 """Smallest allocation the engine takes: 98 % of a pandas job's memory is above it."""
 
@@ -37,6 +38,13 @@ def check_faults(faults: str) -> str:
     raise ConfigError(f"unknown way of fault delivery {faults!r}; use auto, thread or signal")
 
 
+def check_dedup(scope: str) -> str:
+    """Return who may share equal pages, or raise ConfigError."""
+    if scope in DEDUP_SCOPES:
+        return scope
+    raise ConfigError(f"unknown scope of deduplication {scope!r}; use off, group or space")
+
+
 def check_min_alloc(size: str | int) -> int:
     """Return the threshold of managed allocations in bytes."""
     value = parse_size(size)
@@ -53,6 +61,7 @@ def space_config(
     devices: Iterable[str],
     codec: str,
     faults: str,
+    dedup: str,
     min_alloc: int,
     policy: str,
 ) -> str:
@@ -63,6 +72,7 @@ def space_config(
         *(f"swap={device}" for device in devices),
         f"codec={check_codec(codec)}",
         f"faults={check_faults(faults)}",
+        f"dedup={check_dedup(dedup)}",
         f"min_alloc={min_alloc}",
         f"policy={policy}",
     ]

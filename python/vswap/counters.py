@@ -94,6 +94,13 @@ COUNTERS: tuple[CounterInfo, ...] = (
         "gauge",
         "pages that may stay in the swap cache before the oldest are written out",
     ),
+    CounterInfo(
+        "dedup_hits", "counter", "pages swapped out by sharing bytes that were stored already"
+    ),
+    CounterInfo("dedup_different", "counter", "pages that looked like a stored one and were not"),
+    CounterInfo("shared_objects", "gauge", "stored objects that several pages share or shared"),
+    CounterInfo("shared_pages", "gauge", "swapped pages that are shares in such an object"),
+    CounterInfo("dedup_saved_bytes", "gauge", "compressed bytes that are not stored twice"),
     CounterInfo("armed", "gauge", "1 while managed memory is registered for faults"),
     CounterInfo("full", "gauge", "1 while nothing more can be moved out"),
     CounterInfo("mode", "gauge", "fault delivery: 1 thread, 2 signal"),

@@ -51,6 +51,8 @@ class SwapSpace:
             at all.
         codec: ``"lz4"``, ``"zstd"``, ``"zstd:LEVEL"`` or ``"raw"``.
         faults: ``"auto"``, ``"thread"`` or ``"signal"``.
+        dedup: which swapped pages with equal bytes share them: ``"off"``,
+            ``"group"`` (those of one group) or ``"space"`` (all).
         numpy: whether ``with`` makes the space NumPy's memory handler.
         threads: whether threads started inside ``with`` are covered too.
         min_alloc: arrays smaller than this stay in ordinary memory.
@@ -67,6 +69,7 @@ class SwapSpace:
         devices: Sequence[str | os.PathLike[str]] | None = None,
         codec: str = "lz4",
         faults: str = "auto",
+        dedup: str = "group",
         numpy: bool = True,
         threads: bool = True,
         min_alloc: str | int = DEFAULT_MIN_ALLOC,
@@ -83,6 +86,7 @@ class SwapSpace:
             devices=_device_specs(devices),
             codec=codec,
             faults=faults,
+            dedup=dedup,
             min_alloc=self._threshold,
             policy=self._policy,
         )

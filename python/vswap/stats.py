@@ -116,6 +116,16 @@ class SpaceStats:
     """Blocks of 16 pages that reclaim spares because they are in use."""
     second_chance_window_pages: int = 0
     """Pages that may stay in the swap cache before the oldest are written out."""
+    dedup_hits: int = 0
+    """Pages swapped out by sharing bytes that were stored already."""
+    dedup_different: int = 0
+    """Pages that looked like a stored one and were not."""
+    shared_objects: int = 0
+    """Stored objects that several pages share or shared."""
+    shared_pages: int = 0
+    """Swapped pages that are shares in such an object."""
+    dedup_saved_bytes: int = 0
+    """Compressed bytes that are not stored twice."""
     armed: int = 0
     """1 while managed memory is registered for faults."""
     full: int = 0

@@ -33,11 +33,14 @@ def test_options_end_at_the_first_word(words: list[str], own: int) -> None:
 
 
 def test_every_option_is_read_from_the_command_line() -> None:
-    line = "--ram 300M --swap none --codec zstd:3 --faults signal --min-alloc 128K --report"
-    options = parse_run([*line.split(), "--report-json", "/r", "--allow-unmanaged", "c", "-a"], {})
+    line = "--ram 300M --swap none --codec zstd:3 --dedup space --faults signal --min-alloc 128K"
+    options = parse_run(
+        [*line.split(), "--report", "--report-json", "/r", "--allow-unmanaged", "c", "-a"], {}
+    )
     assert options.command == ("c", "-a")
     assert (options.ram, options.swap) == (300 * MIB, ("none",))
     assert (options.codec, options.faults, options.min_alloc) == ("zstd:3", "signal", 128 << 10)
+    assert options.dedup == "space"
     assert options.report
     assert options.report_json == "/r"
     assert options.allow_unmanaged
@@ -49,6 +52,7 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
         "VSWAP_RAM": "64M",
         "VSWAP_SWAP": "none",
         "VSWAP_CODEC": "zstd",
+        "VSWAP_DEDUP": "off",
         "VSWAP_FAULTS": "thread",
         "VSWAP_MIN_ALLOC": "1M",
         "VSWAP_REPORT": "1",
@@ -59,6 +63,7 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
     options = parse_run(["c"], environ)
     assert (options.ram, options.swap, options.codec) == (64 * MIB, ("none",), "zstd")
     assert (options.faults, options.min_alloc, options.report_json) == ("thread", MIB, "/j")
+    assert options.dedup == "off"
     assert options.report
     assert options.allow_unmanaged
     assert parse_run(["--ram", "32M", "c"], environ).ram == 32 * MIB
@@ -67,6 +72,7 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
 def test_the_defaults_are_those_of_the_documents() -> None:
     options = parse_run(["c"], {})
     assert (options.swap, options.codec, options.faults) == (("auto",), "lz4", "auto")
+    assert options.dedup == "group"
     assert options.min_alloc is None
     assert not options.wants_report
     assert options.ram >= 16 * MIB
@@ -80,6 +86,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         (["--ram", "200%", "c"], "percentage"),
         (["--codec", "lzma", "c"], "lzma"),
         (["--codec", "lz4:3", "c"], "lz4:3"),
+        (["--dedup", "always", "c"], "always"),
         (["--faults", "maybe", "c"], "maybe"),
         (["--min-alloc", "1", "c"], "4096"),
         (["--ram", "64M"], "no command"),
@@ -122,6 +129,7 @@ def test_the_command_is_started_with_the_engine_and_its_configuration() -> None:
         "VSWAP_RAM": str(64 * MIB),
         "VSWAP_SWAP": "none",
         "VSWAP_CODEC": "lz4",
+        "VSWAP_DEDUP": "group",
         "VSWAP_FAULTS": "auto",
         "VSWAP_MIN_ALLOC": "auto",
         "VSWAP_TREE_FD": "200",

@@ -296,6 +296,7 @@ def test_wrong_arguments_are_named(child: Child) -> None:
         assert "floor" in refused(vswap.ConfigError, make, ram="1M")
         assert "lzo" in refused(ValueError, make, "64M", codec="lzo")
         assert "level" in refused(ValueError, make, "64M", codec="zstd:77")
+        assert "off, group" in refused(ValueError, make, "64M", dedup="never")
         assert "fast" in refused(ValueError, make, "64M", faults="fast")
         assert "list" in refused(ValueError, make, "64M", devices="/var/tmp/x")
         assert "directory" in refused(ValueError, make, "64M", devices=["/var/tmp"])

@@ -255,8 +255,8 @@ pub unsafe extern "C" fn vswap_layer_backing(layer: *mut vswap_layer, entry: u64
         Backing::None => 0,
         Backing::Same(_) => 1,
         Backing::Cached(_) => 2,
-        Backing::Stored(at) if layer.layer.store().is_in_ram(at) => 3,
-        Backing::Stored(_) => 4,
+        Backing::Stored(_) | Backing::Shared(_) if layer.layer.is_on_device(entry) => 4,
+        Backing::Stored(_) | Backing::Shared(_) => 3,
         Backing::Poisoned => 5,
         Backing::Slot(_) => 6,
     }

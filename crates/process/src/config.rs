@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use vswap_space::Dedup;
 use vswap_store::CodecKind;
 use vswap_units::Bytes;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub swap: Vec<SwapSpec>,
     /// Codec of the store.
     pub codec: CodecKind,
+    /// Which pages with equal bytes share them.
+    pub dedup: Dedup,
     /// Fault delivery.
     pub faults: Faults,
     /// Allocations below this stay unmanaged; `None`: chosen by the delivery.
@@ -97,6 +100,7 @@ impl Default for Config {
             scope: Scope::Process,
             swap: Vec::new(),
             codec: CodecKind::Lz4,
+            dedup: Dedup::default(),
             faults: Faults::Auto,
             min_alloc: None,
             pool_percent: POOL_PERCENT,
@@ -139,6 +143,7 @@ impl Config {
         config.set("ram", &ram)?;
         for key in [
             "codec",
+            "dedup",
             "faults",
             "min_alloc",
             "policy",
@@ -177,6 +182,9 @@ impl Config {
                 .ok_or_else(|| wrong("auto, none, PATH[:SIZE][@PRIORITY] or slots:PATH[:SIZE]"))?,
             "codec" => {
                 self.codec = codec(value).ok_or_else(|| wrong("lz4, zstd[:LEVEL] or raw"))?
+            }
+            "dedup" => {
+                self.dedup = Dedup::from_name(value).ok_or_else(|| wrong("off, group or space"))?;
             }
             "faults" => {
                 self.faults = match value {
@@ -275,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_text_says_everything() {
-        let text = "ram=300M\nscope=space\nswap=/a/b:2G@3\nswap=auto\ncodec=zstd:3\nfaults=signal\nmin_alloc=64K\npolicy=fifo";
+        let text = "ram=300M\nscope=space\nswap=/a/b:2G@3\nswap=auto\ncodec=zstd:3\ndedup=space\nfaults=signal\nmin_alloc=64K\npolicy=fifo";
         let config = Config::from_text(text).unwrap();
         assert_eq!(config.ram, 300 << 20);
         assert_eq!(
@@ -286,6 +294,7 @@ mod tests {
             ]
         );
         assert_eq!(config.codec, CodecKind::Zstd(3));
+        assert_eq!(config.dedup, Dedup::Space);
         assert_eq!(config.faults, Faults::Signal);
         assert_eq!(config.min_alloc, Some(64 << 10));
         assert_eq!(config.policy, Policy::Fifo);
@@ -313,6 +322,7 @@ mod tests {
             ("ram=1M", "16.0 MiB"),
             ("ram=300M\ncodec=lzma", "lzma"),
             ("ram=300M\nfaults=maybe", "maybe"),
+            ("ram=300M\ndedup=always", "always"),
             ("ram=300M\nspeed=11", "speed"),
             ("ram=300M\npolicy=lru", "lru"),
             ("ram", "ram"),

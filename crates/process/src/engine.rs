@@ -15,7 +15,7 @@ use vswap_platform::map::AnonMap;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread::Thread;
 use vswap_platform::uffd::Userfaultfd;
-use vswap_space::SwapLayer;
+use vswap_space::{DedupOptions, SwapLayer};
 use vswap_store::CodecKind;
 use vswap_units::Counters;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, LatencyHistogram, PAGE_SHIFT, PAGE_SIZE, rank};
@@ -45,6 +45,9 @@ use crate::world::World;
 /// any budget costs nothing but page-table-free address space.
 const REGION_MOST: usize = 256 << 30;
 const REGION_LEAST: usize = 256 << 20;
+/// Budget per page the index of duplicates remembers, at 8 bytes each: as many
+/// as compress to half and fill all of it.
+const RAM_PER_INDEXED_PAGE: usize = PAGE_SIZE / 2;
 /// Threads that may serve faults at once in signal delivery.
 const SIGNAL_WORKERS: usize = 16;
 
@@ -112,7 +115,10 @@ impl Engine {
             Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + 3,
             Delivery::Signal => SIGNAL_WORKERS + 3,
         };
-        let layer = devices::layer(&region, ram, opened).map_err(StartError::Memory)?;
+        let dedup = DedupOptions::new(config.dedup, ram as usize / RAM_PER_INDEXED_PAGE);
+        let layer = devices::layer(&region, ram, opened)
+            .and_then(|layer| layer.with_dedup(dedup))
+            .map_err(StartError::Memory)?;
         let private_fds = layer.store().device_fds();
         Ok(Self {
             delivery,
@@ -195,6 +201,7 @@ impl Engine {
             CodecKind::Zstd(level) => format!("zstd:{level}"),
             CodecKind::Raw => "raw".to_owned(),
         };
+        let dedup = config.dedup.name();
         let swap: Vec<String> = config
             .swap
             .iter()
@@ -202,7 +209,7 @@ impl Engine {
             .collect();
         let (ram, swap) = (self.ram(), swap.join(","));
         format!(
-            r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
+            r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","dedup":"{dedup}","swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
             self.layer.store().device_capacity().0,
             self.region.bytes(),
         )

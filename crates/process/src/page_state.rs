@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_swapped_page_keeps_its_entry_and_its_pins() {
-        let entry = EntryId::new(0x1ff_1234_5678).unwrap();
+        let entry = EntryId::new(0xff_1234_5678).unwrap();
         let pinned = PageState::of(Tag::Resident).pinned().unwrap();
         let state = pinned.to_swapped(entry);
         assert_eq!(state.tag(), Tag::Swapped);

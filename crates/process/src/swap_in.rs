@@ -161,7 +161,7 @@ impl Engine {
     fn rests(&self, entry: EntryId) -> Rests {
         match self.layer.hint(entry) {
             Backing::Cached(_) => Rests::Frame,
-            Backing::Stored(at) if !self.layer.store().is_in_ram(at) => Rests::Device,
+            _ if self.layer.is_on_device(entry) => Rests::Device,
             _ => Rests::Ram,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Several pins are held meanwhile, so none but the first is waited for: an entry that others have pinned is reported busy.
 
+use crate::dedup::owner_word;
 use crate::descriptor::{Backing, Tag, Word};
 use crate::entry::EntryId;
 use crate::layer::SwapLayer;
@@ -57,7 +58,8 @@ impl SwapLayer {
             };
             *result = match pin {
                 None => Err(self.why_not(entry)),
-                Some(mut pin) => match self.on_device(&pin).filter(|_| out.len() == PAGE_SIZE) {
+                Some(mut pin) if out.len() != PAGE_SIZE => pin.swap_in(out, workspace),
+                Some(mut pin) => match self.on_device(&pin) {
                     Some(at) => {
                         waiting.push(i, pin, at, out);
                         Ok(())
@@ -92,16 +94,29 @@ impl SwapLayer {
             if let (Some(&entry), Some(result)) = (entries.get(which), results.get_mut(which))
                 && let Some(mut pin) = self.adopt(entry, word)
             {
-                *result = pin.settle(read, item.at, out, workspace);
+                let read = pin.read_again(read, item.at, item.owner, out, workspace);
+                if let Some(id) = word.shared() {
+                    self.exit_shared(id);
+                }
+                *result = pin.settle(read);
                 loaded += u64::from(result.is_ok());
             }
         }
         self.worker().tally.loaded.add_if(loaded);
     }
 
+    /// The object of a pinned entry, if it is on a device. A shared one is kept where it is until its reader is counted out.
     fn on_device(&self, pin: &Pin<'_>) -> Option<Stored> {
         match pin.backing() {
             Backing::Stored(at) if !self.store.is_in_ram(at) => Some(at),
+            Backing::Shared(id) => {
+                let at = self.enter_shared(id)?;
+                if self.store.is_in_ram(at) {
+                    self.exit_shared(id);
+                    return None;
+                }
+                Some(at)
+            }
             _ => None,
         }
     }
@@ -127,7 +142,7 @@ impl<'o> Waiting<'o> {
     }
 
     fn push(&mut self, which: usize, pin: Pin<'_>, at: Stored, out: &'o mut [u8]) {
-        let owner = pin.entry.get();
+        let owner = owner_word(pin.entry, pin.word);
         let at_end = self.len;
         if let (Some(number), Some(word), Some(item), Some(place)) = (
             self.which.get_mut(at_end),

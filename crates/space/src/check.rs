@@ -7,6 +7,7 @@ use crate::cluster::ClusterState;
 use crate::descriptor::{Backing, Tag, Word};
 use crate::entry::{CLUSTER_ENTRIES, EntryId};
 use crate::layer::SwapLayer;
+use crate::shared::{Found, SharedId};
 use crate::tally::Sums;
 use std::collections::BTreeMap;
 use vswap_store::{GroupId, Slot, Stored, Workspace};
@@ -28,6 +29,8 @@ struct Census {
     frames: Vec<(u32, EntryId)>,
     /// Entries in use by group.
     groups: BTreeMap<GroupId, u64>,
+    /// The shared object of every entry that is a share in one.
+    shares: Vec<SharedId>,
 }
 
 impl SwapLayer {
@@ -57,6 +60,7 @@ impl SwapLayer {
             self.visit(cluster, &mut census);
         }
         let quiet = self.sums() == before;
+        self.check_sharing(&before, &mut census);
         census.compare(&before, quiet);
         census.look_for_twins();
         if quiet {
@@ -91,6 +95,46 @@ impl SwapLayer {
         let strays = strays.count();
         if strays != 0 {
             census.violated(format!("{strays} objects lie in segments of another group"));
+        }
+    }
+
+    /// Shared objects have as many sharers as there are shares, none is read now, and the index names nothing that cannot be.
+    fn check_sharing(&self, sums: &Sums, census: &mut Census) {
+        census.shares.sort_unstable();
+        let Some(sharing) = &self.sharing else {
+            if let Some(id) = census.shares.first() {
+                census.violated(format!("{id:?} has a share, but nothing is shared here"));
+            }
+            return;
+        };
+        let (found, live) = sharing.table.census();
+        let entries = census.shares.len() as u64;
+        let mut saved = 0;
+        for row in &found {
+            census.match_shares(row);
+            census.objects.push((row.id.owner(), row.object));
+            let bytes = u64::from(row.object.stored_bytes);
+            census.stored_bytes += bytes;
+            saved += bytes * row.sharers.saturating_sub(1);
+        }
+        let sharers: u64 = found.iter().map(|row| row.sharers).sum();
+        let objects = found.len() as u64;
+        for (what, one, other) in [
+            ("shared objects in the list", objects, u64::from(live)),
+            ("shared objects", objects, sums.shared_objects_now()),
+            ("shares of objects", sharers, entries),
+            ("shares", entries, sums.shared_now()),
+            ("bytes saved by sharing", saved, sums.saved_now()),
+        ] {
+            if one != other {
+                census.violated(format!("{what}: {one} found, {other} counted"));
+            }
+        }
+        // What it names may have ended or changed: it is compared before it is shared. But it names something.
+        let stray =
+            |&owner: &u64| SharedId::of_owner(owner).is_none() && EntryId::new(owner).is_none();
+        if let Some(owner) = sharing.index.owners().find(stray) {
+            census.violated(format!("the index names {owner:#x}, which is nothing"));
         }
     }
 
@@ -169,8 +213,24 @@ impl Census {
             self.objects.push((entry.get(), object));
             self.stored_bytes += u64::from(object.stored_bytes);
         }
+        if let Some(id) = word.shared() {
+            self.shares.push(id);
+        }
         if let Some(frame) = word.frame() {
             self.frames.push((frame, entry));
+        }
+    }
+
+    /// A shared object against the entries that are shares in it (sorted).
+    fn match_shares(&mut self, row: &Found) {
+        let from = self.shares.partition_point(|&id| id < row.id);
+        let until = self.shares.partition_point(|&id| id <= row.id);
+        let entries = (until - from) as u64;
+        if entries != row.sharers || row.readers != 0 {
+            self.violated(format!(
+                "{:?} counts {} sharers and {} readers, {entries} entries are shares in it",
+                row.id, row.sharers, row.readers
+            ));
         }
     }
 

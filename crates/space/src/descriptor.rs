@@ -8,14 +8,15 @@
 //! SAME    the fill word, packed (see `same`)
 //! CACHED  frame (32 bits), then 1 bit: cached only (nobody needs the entry any more, but its frame is still bound)
 //! STORED  location in the log (46), stored length - 1 (12)
+//! SHARED  number of the shared object (32)
 //! SLOT    device (8), slot of it (32)
 //! ```
 //!
-//! Tag 0 is FREE, so a descriptor page given back to the kernel reads as 512 free entries. SHARED is drawn for the
-//! deduplicated objects of later; nothing makes it yet.
+//! Tag 0 is FREE, so a descriptor page given back to the kernel reads as 512 free entries.
 //! This file reads and builds words. Which word may follow which is for `transition` alone.
 
 use crate::same;
+use crate::shared::SharedId;
 use vswap_store::{Location, Slot, Stored};
 
 const TAG_MASK: u64 = 7;
@@ -49,7 +50,7 @@ pub(crate) enum Tag {
     Cached = 3,
     /// An object in the store.
     Stored = 4,
-    /// Reserved: a deduplicated object.
+    /// A share in an object of the store that several entries stand for.
     Shared = 5,
     /// A plain slot of a device.
     Slot = 6,
@@ -97,6 +98,8 @@ pub enum Backing {
     Stored(Stored),
     /// As it is, in a plain slot.
     Slot(Slot),
+    /// A share in an object of the store.
+    Shared(SharedId),
     /// The bytes could not be read back; they are lost.
     Poisoned,
 }
@@ -187,6 +190,18 @@ impl Word {
         fits.then(|| self.with(Tag::Stored, location | length << LENGTH_SHIFT))
     }
 
+    pub(super) const fn share_of(self, id: SharedId) -> Self {
+        self.with(Tag::Shared, id.0 as u64)
+    }
+
+    /// The shared object, of a word that names one.
+    pub(crate) const fn shared(self) -> Option<SharedId> {
+        match self.tag() {
+            Tag::Shared => Some(SharedId(self.payload() as u32)),
+            _ => None,
+        }
+    }
+
     /// The frame, of a cached word.
     pub(crate) const fn frame(self) -> Option<u32> {
         match self.tag() {
@@ -209,11 +224,12 @@ impl Word {
 
     pub(crate) fn backing(self) -> Backing {
         match self.tag() {
-            Tag::Free | Tag::None | Tag::Shared => Backing::None,
+            Tag::Free | Tag::None => Backing::None,
             Tag::Slot => Backing::Slot(Slot::from_bits(self.payload())),
             Tag::Same => Backing::Same(same::unpack(self.payload())),
             Tag::Cached => self.frame().map_or(Backing::None, Backing::Cached),
             Tag::Stored => self.object().map_or(Backing::None, Backing::Stored),
+            Tag::Shared => self.shared().map_or(Backing::None, Backing::Shared),
             Tag::Poisoned => Backing::Poisoned,
         }
     }
@@ -269,6 +285,7 @@ mod tests {
             let object = Stored { location: Location { segment, granule }, stored_bytes: length };
             let stored = base.stored(object).unwrap();
             prop_assert_eq!(stored.backing(), Backing::Stored(object));
+            prop_assert_eq!(base.share_of(SharedId(frame)).backing(), Backing::Shared(SharedId(frame)));
             prop_assert_eq!(base.cached(frame, true).backing(), Backing::Cached(frame));
             prop_assert!(base.cached(frame, true).is_cached_only() && !base.cached(frame, false).is_cached_only());
             if let Some(packed) = same::pack(fill) {

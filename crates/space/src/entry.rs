@@ -8,8 +8,10 @@ use core::num::NonZeroU64;
 /// Entries in a cluster: as many 8-byte descriptors as fit in one 4 KiB page.
 pub const CLUSTER_ENTRIES: usize = 512;
 const CLUSTER_SHIFT: u32 = CLUSTER_ENTRIES.trailing_zeros();
-/// Entries are at most this many bits wide, because the store keeps an owner word of that width with every object.
-pub const ENTRY_BITS: u32 = 41;
+/// Entries are at most this many bits wide: the store keeps an owner word of one bit more with every object, and that bit is
+/// for shared objects.
+pub const ENTRY_BITS: u32 = 40;
+const _: () = assert!(ENTRY_BITS < vswap_store::OWNER_BITS);
 
 /// The virtual id of one swapped page. Never mixed up with a physical place: that is a `vswap_store::Location`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,12 +16,18 @@ impl SwapLayer {
         self.gate.close();
         self.wait_for_pins(u64::MAX);
         self.allocator.lock_for_fork();
+        if let Some(sharing) = &self.sharing {
+            sharing.table.lock_for_fork();
+        }
         self.store.fork_prepare();
     }
 
     /// After the fork, in the parent; `forked`: there is a child.
     pub fn fork_parent(&self, forked: bool) {
         self.store.fork_parent(forked);
+        if let Some(sharing) = &self.sharing {
+            sharing.table.unlock_after_fork();
+        }
         self.allocator.unlock_after_fork();
         self.gate.open();
     }
@@ -29,6 +35,9 @@ impl SwapLayer {
     /// After the fork, in the child, which has one thread.
     pub fn fork_child(&self) {
         self.store.fork_child();
+        if let Some(sharing) = &self.sharing {
+            sharing.table.after_fork_in_child();
+        }
         self.allocator.unlock_after_fork();
         self.clear_passing_pins();
         self.allocator

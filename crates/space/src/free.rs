@@ -139,6 +139,7 @@ impl<'a, 'f> Sweep<'a, 'f> {
                 layer.store.slots().free(slot);
                 self.unslotted += 1;
             }
+            (Backing::Shared(id), _) => layer.leave_shared(id, layer.group_of(entry)),
             (Backing::Same(_), _) => self.unsame += 1,
             (Backing::None | Backing::Poisoned, _) => {}
         }
@@ -182,7 +183,7 @@ impl Pin<'_> {
         }
         let former = self.word;
         self.apply(Step::Drop);
-        self.layer.give_up(former);
+        self.layer.give_up(self.entry, former);
         self.release();
         former.frame()
     }

@@ -1,5 +1,6 @@
 //! What the layer tells about itself: gauges of what it holds now, counts of what it did.
 
+use crate::dedup::Sharing;
 use crate::layer::SwapLayer;
 use crate::tally::Sums;
 use vswap_units::Counters;
@@ -11,13 +12,23 @@ pub struct Gauges {
     pub entries: u64,
     /// Entries that are one repeated word.
     pub same_filled_pages: u64,
-    /// Entries that are objects of the store.
+    /// Entries with bytes in the store: objects of their own, and shares in one.
     pub stored_pages: u64,
-    /// The bytes of those objects.
+    /// The bytes of those objects, shared ones once.
     pub stored_bytes: u64,
     /// Entries whose page is in a plain slot.
     pub slot_pages: u64,
-    /// Pages swapped out so far, in whatever form.
+    /// Objects that several entries may share.
+    pub shared_objects: u64,
+    /// Entries that are shares in one of those.
+    pub shared_pages: u64,
+    /// Bytes that would be stored besides if nothing were shared.
+    pub dedup_saved_bytes: u64,
+    /// Pages swapped out by sharing so far.
+    pub dedup_hits: u64,
+    /// Candidates that turned out to be different so far.
+    pub dedup_different: u64,
+    /// Pages swapped out so far, in any form.
     pub swap_out_pages: u64,
     /// Bytes of the objects made so far.
     pub swap_out_bytes: u64,
@@ -49,14 +60,21 @@ impl SwapLayer {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let sums = self.sums();
+        let shared_pages = sums.shared_now();
+        let shared_objects = sums.shared_objects_now();
         Gauges {
             entries: sums.entries_now(),
             same_filled_pages: sums.same_now(),
-            stored_pages: sums.stored_now(),
+            stored_pages: sums.stored_now() + shared_pages.saturating_sub(shared_objects),
             stored_bytes: sums.stored_bytes_now(),
             slot_pages: sums.slots_now(),
-            swap_out_pages: sums.stored + sums.same + sums.slotted,
+            swap_out_pages: sums.stored + sums.same + sums.slotted + sums.dedup_hits,
             swap_out_slot_pages: sums.slotted,
+            shared_objects,
+            shared_pages,
+            dedup_saved_bytes: sums.saved_now(),
+            dedup_hits: sums.dedup_hits,
+            dedup_different: sums.dedup_different,
             swap_out_bytes: sums.stored_bytes,
             swap_out_same_pages: sums.same,
             swap_out_raw_pages: sums.stored_raw,
@@ -79,12 +97,19 @@ impl SwapLayer {
         counters.swap_out_raw_pages.set(now.swap_out_raw_pages);
         counters.swap_in_pages.set(now.swap_in_pages);
         counters.poisoned_pages.set(now.poisoned_pages);
+        counters.dedup_hits.set(now.dedup_hits);
+        counters.dedup_different.set(now.dedup_different);
+        counters.shared_objects.set(now.shared_objects);
+        counters.shared_pages.set(now.shared_pages);
+        counters.dedup_saved_bytes.set(now.dedup_saved_bytes);
     }
 
-    /// Bytes of memory the layer's own tables hold: descriptors, counts, clusters. Asks the kernel; not for hot paths.
+    /// Bytes of memory the layer's own tables hold: descriptors, counts, clusters, shared objects and the index. Asks the
+    /// kernel; not for hot paths.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.table.touched_bytes() + self.allocator.touched_bytes()
+        let sharing = self.sharing.as_ref().map_or(0, Sharing::touched_bytes);
+        self.table.touched_bytes() + self.allocator.touched_bytes() + sharing
     }
 
     /// [`SwapLayer::table_bytes`], table by table.

@@ -1,6 +1,7 @@
 //! The layer: its parts put together.
 
 use crate::allocator::{Allocator, Want};
+use crate::dedup::{DedupOptions, Sharing};
 use crate::entry::{CLUSTER_ENTRIES, EntryId, EntryRange};
 use crate::gate::Gate;
 use crate::pin::PARKING;
@@ -30,6 +31,8 @@ pub struct SwapLayer {
     /// Where threads wait for pins.
     pub(crate) parking: [Event; PARKING],
     pub(crate) store: Store,
+    /// `None`: no deduplication.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 impl SwapLayer {
@@ -50,7 +53,18 @@ impl SwapLayer {
             gate: Gate::new(),
             parking,
             store,
+            sharing: None,
         })
+    }
+
+    /// Lets it look for duplicates. Before it is used.
+    ///
+    /// # Errors
+    /// ENOMEM where there is no address space for the tables.
+    pub fn with_dedup(mut self, options: DedupOptions) -> Result<Self, Errno> {
+        // Each shared object began with two entries.
+        self.sharing = Sharing::new(options, self.capacity() / 2)?;
+        Ok(self)
     }
 
     /// The most entries that can be in use at once.
@@ -94,6 +108,9 @@ impl SwapLayer {
     pub fn trim(&self) {
         self.allocator
             .trim(&self.workers, self.store.groups(), &self.table);
+        if let Some(sharing) = &self.sharing {
+            sharing.table.trim();
+        }
         self.store.trim();
     }
 

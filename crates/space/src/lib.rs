@@ -2,7 +2,8 @@
 //!
 //! The way through: [`SwapLayer::allocate`] (`allocator`) → [`SwapLayer::cache`] (`pin`) → [`Pin::swap_out`] (`swap`) →
 //! [`Pin::swap_in`] or [`SwapLayer::swap_in_block`] (`block`) → [`SwapLayer::free`] (`free`). The bits of a descriptor are in
-//! `descriptor`, what may happen to it in `transition`, and nothing else changes one. Laws: `check`.
+//! `descriptor`, what may happen to it in `transition`, and nothing else changes one. Duplicates: `dedup`, and what they share:
+//! `shared`. Laws: `check`.
 //!
 //! Four things keep this fast: a pin is one bit of the descriptor and one exchange; each worker allocates from a cluster of its
 //! own; frees leave a cluster in batches; and what is counted is counted per worker.
@@ -14,6 +15,7 @@ mod block;
 mod check;
 mod cluster;
 mod count;
+mod dedup;
 mod descriptor;
 mod entry;
 mod fork;
@@ -26,6 +28,7 @@ mod layer;
 mod owners;
 mod pin;
 mod same;
+mod shared;
 mod slots;
 mod swap;
 mod table;
@@ -38,6 +41,7 @@ mod transition;
 mod worker;
 
 pub use count::DeadEntry;
+pub use dedup::{Dedup, DedupOptions};
 pub use descriptor::Backing;
 pub use entry::{CLUSTER_ENTRIES, EntryId, EntryRange};
 pub use free::Freed;
@@ -45,6 +49,7 @@ pub use gauges::{Gauges, TableParts};
 pub use group::{Charge, StillInUse};
 pub use layer::{LayerOptions, SwapLayer};
 pub use pin::Pin;
+pub use shared::SharedId;
 pub use slots::{Emptied, EmptyError};
 pub use swap::{SwapInError, SwapOut};
 pub use vswap_store::GroupId;

@@ -3,6 +3,7 @@
 use crate::descriptor::Word;
 use crate::entry::EntryId;
 use crate::layer::SwapLayer;
+use crate::shared::SharedId;
 use crate::transition::Step;
 use vswap_store::{Location, Owners};
 
@@ -17,6 +18,10 @@ impl Owners for SwapLayer {
         from: Location,
         place: &mut dyn FnMut() -> Option<Location>,
     ) -> bool {
+        if let (Some(id), Some(sharing)) = (SharedId::of_owner(owner), &self.sharing) {
+            let may = || self.gate.lets_pass();
+            return sharing.table.relocate(id, from, place, may);
+        }
         let Some(entry) = EntryId::new(owner) else {
             return false;
         };

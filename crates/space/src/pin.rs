@@ -90,6 +90,17 @@ impl SwapLayer {
         self.table.load(entry).backing()
     }
 
+    /// Whether reading the page would need I/O, by a look without the pin.
+    #[must_use]
+    pub fn is_on_device(&self, entry: EntryId) -> bool {
+        let object = match self.hint(entry) {
+            Backing::Stored(object) => Some(object),
+            Backing::Shared(id) => self.shared_place(id),
+            _ => None,
+        };
+        object.is_some_and(|object| !self.store.is_in_ram(object))
+    }
+
     /// Binds a frame to an entry that has no bytes yet. False if it has some, or is not in use.
     pub fn cache(&self, entry: EntryId, frame: u32) -> bool {
         let Some(cell) = self.table.cell(entry) else {
@@ -241,7 +252,7 @@ impl Pin<'_> {
         let former = self.word;
         if self.apply(Step::Poison) {
             self.layer.worker().tally.poisoned.add(1);
-            self.layer.give_up(former);
+            self.layer.give_up(self.entry, former);
         }
     }
 

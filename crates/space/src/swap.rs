@@ -1,7 +1,7 @@
 //! Swap-out and swap-in of a pinned entry.
 //!
-//! Swap-out order: still needed? → one repeated word? → compress and append to the log. Whatever fails leaves the entry as it
-//! was. Swap-in leaves the backing where it is; it goes when the entry is freed.
+//! Swap-out order: still needed? → one repeated word? → a page we have already? → compress and append to the log. Whatever
+//! fails leaves the entry as it was. Swap-in leaves the backing where it is; it goes when the entry is freed.
 //!
 //! With a slots device on, what does not compress, or finds no room in the log, goes to a plain slot: it is out of RAM at once,
 //! takes 4 KiB there as it would in a segment, and no cleaner ever has to copy it. Without one, and when the device is full or
@@ -30,6 +30,8 @@ pub enum SwapOut {
     },
     /// It is in a plain slot, as it is.
     Slot,
+    /// Another entry has the same page: they share one object.
+    Shared,
     /// Nobody needed it any more: the entry is gone.
     Unneeded,
 }
@@ -84,13 +86,22 @@ impl Pin<'_> {
         if let Some(packed) = same::repeated_word(page).and_then(same::pack) {
             return self.become_same(packed).ok_or(StoreError::NoRoom);
         }
-        let group = self.layer.group_of(self.entry);
-        if self.layer.may_use_slots(group) {
-            return self.swap_out_beside_slots(group, page, workspace);
+        let print = self.look(page);
+        if let Some(shared) = print.and_then(|print| self.share(print, page, workspace)) {
+            return Ok(shared);
         }
-        let owner = self.entry.get();
-        let object = self.layer.store.append_for(group, owner, page, workspace)?;
-        self.become_stored(object)
+        let group = self.layer.group_of(self.entry);
+        let stored = if self.layer.may_use_slots(group) {
+            self.swap_out_beside_slots(group, page, workspace)
+        } else {
+            let owner = self.entry.get();
+            let object = self.layer.store.append_for(group, owner, page, workspace)?;
+            self.become_stored(object)
+        };
+        if let (Some(print), Ok(SwapOut::Stored { .. })) = (print, stored) {
+            self.remember(print);
+        }
+        stored
     }
 
     /// To the log if it compresses and there is room, else to a slot, else to the log as it is.
@@ -138,12 +149,12 @@ impl Pin<'_> {
                 read.map_err(SwapInError::Store)?;
             }
             Backing::Stored(object) => {
-                let read = self
-                    .layer
-                    .store
-                    .read(object, self.entry.get(), out, workspace);
-                self.settle(read, object, out, workspace)?;
+                let owner = self.entry.get();
+                let read = self.layer.store.read(object, owner, out, workspace);
+                let read = self.read_again(read, object, owner, out, workspace);
+                self.settle(read)?;
             }
+            Backing::Shared(id) => self.swap_in_shared(id, out, workspace)?,
         }
         self.layer.worker().tally.loaded.add(1);
         Ok(())
@@ -155,7 +166,7 @@ impl Pin<'_> {
             return None;
         }
         self.layer.worker().tally.same.add(1);
-        self.layer.give_up(former);
+        self.layer.give_up(self.entry, former);
         Some(SwapOut::Same)
     }
 
@@ -166,7 +177,7 @@ impl Pin<'_> {
             return Err(StoreError::NoRoom);
         }
         self.layer.worker().tally.slotted.add(1);
-        self.layer.give_up(former);
+        self.layer.give_up(self.entry, former);
         Ok(SwapOut::Slot)
     }
 
@@ -182,28 +193,29 @@ impl Pin<'_> {
         tally
             .stored_raw
             .add_if(u64::from(usize::from(object.stored_bytes) == PAGE_SIZE));
-        self.layer.give_up(former);
+        self.layer.give_up(self.entry, former);
         Ok(SwapOut::Stored {
             bytes: object.stored_bytes,
         })
     }
 
-    /// Takes note of how a read went. Damaged bytes are read once more: they may have been damaged on the way.
-    pub(crate) fn settle(
-        &mut self,
+    /// Damaged bytes are read once more: they may have been damaged on the way.
+    pub(crate) fn read_again(
+        &self,
         read: Result<(), StoreError>,
         object: Stored,
+        owner: u64,
         out: &mut [u8],
         workspace: &mut Workspace,
-    ) -> Result<(), SwapInError> {
-        let read = match read {
-            Err(StoreError::Corrupt { .. }) => {
-                self.layer
-                    .store
-                    .read(object, self.entry.get(), out, workspace)
-            }
+    ) -> Result<(), StoreError> {
+        match read {
+            Err(StoreError::Corrupt { .. }) => self.layer.store.read(object, owner, out, workspace),
             other => other,
-        };
+        }
+    }
+
+    /// Takes note of how a read went in the end.
+    pub(crate) fn settle(&mut self, read: Result<(), StoreError>) -> Result<(), SwapInError> {
         match read {
             Ok(()) => Ok(()),
             Err(StoreError::Corrupt { .. }) => {
@@ -217,7 +229,7 @@ impl Pin<'_> {
 
 impl SwapLayer {
     /// Gives up what a descriptor named before it changed.
-    pub(crate) fn give_up(&self, former: Word) {
+    pub(crate) fn give_up(&self, entry: EntryId, former: Word) {
         let tally = &self.worker().tally;
         match former.backing() {
             Backing::Stored(object) => {
@@ -229,6 +241,7 @@ impl SwapLayer {
                 self.store.slots().free(slot);
                 tally.unslotted.add(1);
             }
+            Backing::Shared(id) => self.leave_shared(id, self.group_of(entry)),
             Backing::Same(_) => tally.unsame.add(1),
             Backing::None | Backing::Cached(_) | Backing::Poisoned => {}
         }

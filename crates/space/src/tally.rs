@@ -51,6 +51,22 @@ tally! {
     same,
     /// Words given up.
     unsame,
+    /// Entries that became shares in an object.
+    shared,
+    /// Shares given up.
+    unshared,
+    /// Objects that came to be shared.
+    shared_objects,
+    /// Shared objects given up, with their last share.
+    unshared_objects,
+    /// Bytes that shares beyond an object's first one did not take.
+    saved_bytes,
+    /// Of those, what shares that were given up had not taken.
+    unsaved_bytes,
+    /// Pages swapped out by sharing.
+    dedup_hits,
+    /// Candidates whose bytes were different.
+    dedup_different,
     /// Pages read back.
     loaded,
     /// Pages found unreadable.
@@ -104,5 +120,20 @@ impl Sums {
     /// Pages that are one word now.
     pub(crate) const fn same_now(&self) -> u64 {
         self.same.saturating_sub(self.unsame)
+    }
+
+    /// Shares in objects now.
+    pub(crate) const fn shared_now(&self) -> u64 {
+        self.shared.saturating_sub(self.unshared)
+    }
+
+    /// Objects that are shared now.
+    pub(crate) const fn shared_objects_now(&self) -> u64 {
+        self.shared_objects.saturating_sub(self.unshared_objects)
+    }
+
+    /// Bytes that sharing saves now.
+    pub(crate) const fn saved_now(&self) -> u64 {
+        self.saved_bytes.saturating_sub(self.unsaved_bytes)
     }
 }

@@ -263,7 +263,7 @@ impl Store {
     /// group has one, since fewer threads work for it and each open segment
     /// counts under its limit.
     #[inline]
-    fn lane(&self, worker: usize, group: GroupId) -> &Lane {
+    pub(crate) fn lane(&self, worker: usize, group: GroupId) -> &Lane {
         if let Some(lane) = self.group_lane(group) {
             return lane;
         }

@@ -46,7 +46,7 @@ pub(crate) struct Codec {
 #[derive(Debug)]
 pub struct Workspace {
     pub(crate) codec: Codec,
-    aside: AnonMap,
+    pub(crate) aside: AnonMap,
     /// For reads from a device: [`IO_BYTES`], page aligned.
     pub(crate) io: AnonMap,
     lane: usize,

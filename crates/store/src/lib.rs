@@ -24,6 +24,7 @@ mod append;
 mod check;
 mod clean;
 mod codec;
+pub mod dedup;
 pub mod device;
 mod error;
 mod fork;

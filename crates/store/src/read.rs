@@ -28,7 +28,7 @@ pub struct ReadItem {
 }
 
 impl ReadItem {
-    const fn corrupt(&self) -> StoreError {
+    pub(crate) const fn corrupt(&self) -> StoreError {
         StoreError::Corrupt {
             owner: self.owner,
             location: self.at.location,
@@ -36,7 +36,7 @@ impl ReadItem {
     }
 
     /// Its bytes in the segment, header included.
-    fn span(&self) -> Option<(usize, usize)> {
+    pub(crate) fn span(&self) -> Option<(usize, usize)> {
         let start = self.at.location.offset();
         let length = HEADER_BYTES + usize::from(self.at.stored_bytes);
         let valid = (1..=MAX_STORED).contains(&usize::from(self.at.stored_bytes));
@@ -337,7 +337,11 @@ fn decode(
 
 /// The object, if it is the one that was stored.
 #[inline]
-fn checked<'a>(item: &ReadItem, bytes: &'a [u8], verify: bool) -> Result<Object<'a>, StoreError> {
+pub(crate) fn checked<'a>(
+    item: &ReadItem,
+    bytes: &'a [u8],
+    verify: bool,
+) -> Result<Object<'a>, StoreError> {
     let object = Object::parse(bytes).ok_or(item.corrupt())?;
     let ours =
         object.header.owner == item.owner && object.header.stored_bytes == item.at.stored_bytes;

@@ -52,6 +52,11 @@ crate::counters! {
     counter workingset_activate_pages "of those, pages whose block reclaim spares since, because it came back soon";
     gauge active_blocks "blocks of 16 pages that reclaim spares because they are in use";
     gauge second_chance_window_pages "pages that may stay in the swap cache before the oldest are written out";
+    counter dedup_hits "pages swapped out by sharing bytes that were stored already";
+    counter dedup_different "pages that looked like a stored one and were not";
+    gauge shared_objects "stored objects that several pages share or shared";
+    gauge shared_pages "swapped pages that are shares in such an object";
+    gauge dedup_saved_bytes "compressed bytes that are not stored twice";
     gauge armed "1 while managed memory is registered for faults";
     gauge full "1 while nothing more can be moved out";
     gauge mode "fault delivery: 1 thread, 2 signal";

@@ -30,6 +30,7 @@ def command_environment(
     made["VSWAP_RAM"] = str(options.ram)
     made["VSWAP_SWAP"] = ",".join(options.swap)
     made["VSWAP_CODEC"] = options.codec
+    made["VSWAP_DEDUP"] = options.dedup
     made["VSWAP_FAULTS"] = options.faults
     made["VSWAP_MIN_ALLOC"] = "auto" if options.min_alloc is None else str(options.min_alloc)
     # A vswap run inside the command reports when it is asked to, not because we were.

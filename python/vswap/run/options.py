@@ -9,7 +9,7 @@ table, explains what is wrong.
 
 from __future__ import annotations
 
-from vswap._config_text import check_codec, check_faults, check_min_alloc
+from vswap._config_text import check_codec, check_dedup, check_faults, check_min_alloc
 from vswap.errors import ConfigError
 from vswap.run.limits import default_budget, memory_limit
 from vswap.run.swapspec import check_swaps
@@ -38,6 +38,12 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
         "for pages that do not compress",
     ),
     ("--codec", "lz4|zstd[:LEVEL]|raw", "compression (default lz4; raw: none, for measuring)"),
+    (
+        "--dedup",
+        "off|group|space",
+        "which swapped pages with equal bytes share them: none, those of one group, all "
+        "(default group)",
+    ),
     ("--faults", "auto|thread|signal", "fault delivery (default auto)"),
     (
         "--min-alloc",
@@ -67,6 +73,7 @@ class RunOptions:
         self.ram = _ram(_value(given, "--ram", environ))
         self.swap = tuple(check_swaps(given.get("--swap") or _swaps(environ) or ["auto"]))
         self.codec = check_codec(_value(given, "--codec", environ) or "lz4")
+        self.dedup = check_dedup(_value(given, "--dedup", environ) or "group")
         self.faults = check_faults(_value(given, "--faults", environ) or "auto")
         self.min_alloc = _min_alloc(_value(given, "--min-alloc", environ))
         self.report = "--report" in given or _switch("--report", environ)

@@ -82,7 +82,7 @@ fn a_dead_entry_refuses_everything() {
 #[test]
 fn an_entry_outside_the_table_is_dead() {
     let layer = layer(4);
-    let outside = EntryId::new(1 << 40).unwrap();
+    let outside = EntryId::new(1 << 39).unwrap();
     assert!(layer.pin(outside).is_none());
     assert_eq!(layer.duplicate(outside), Err(DeadEntry));
     assert_eq!(layer.free(&[outside]).dead, 1);

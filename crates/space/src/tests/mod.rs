@@ -2,6 +2,7 @@
 
 mod bytes;
 mod cost;
+mod dedup;
 mod groups;
 mod life;
 mod model;

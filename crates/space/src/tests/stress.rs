@@ -1,7 +1,7 @@
 //! All at once: workers that swap, read, duplicate and free; a cleaner; a writer; a checker; forks that only pretend.
 
 use super::*;
-use crate::{GroupId, SwapInError};
+use crate::{Dedup, GroupId, SwapInError};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use vswap_platform::sync::RankedMutex;
@@ -27,7 +27,7 @@ struct Mine {
     seed: Option<u64>,
 }
 
-fn work(layer: &SwapLayer, groups: &[GroupId], number: u64, stop: &AtomicBool) {
+fn work(layer: &SwapLayer, groups: &[GroupId], number: u64, seeds: u64, stop: &AtomicBool) {
     let _stop = StopWhenDone(stop);
     let (mut random, mut workspace) = (Random(number + 1), workspace());
     let mut mine: Vec<Mine> = Vec::new();
@@ -37,7 +37,7 @@ fn work(layer: &SwapLayer, groups: &[GroupId], number: u64, stop: &AtomicBool) {
                 let group = groups[random.below(groups.len() as u64) as usize];
                 bring_in(layer, group, &mut mine, &mut random, number);
             }
-            3..=6 => swap_one(layer, &mut mine, &mut random, &mut workspace),
+            3..=6 => swap_one(layer, &mut mine, &mut random, seeds, &mut workspace),
             7 => duplicate_one(layer, &mut mine, &mut random),
             8 => free_some(layer, &mut mine, &mut random),
             _ => read_block(layer, &mine, &mut random, &mut workspace),
@@ -76,7 +76,13 @@ fn bring_in(
     }
 }
 
-fn swap_one(layer: &SwapLayer, mine: &mut [Mine], random: &mut Random, workspace: &mut Workspace) {
+fn swap_one(
+    layer: &SwapLayer,
+    mine: &mut [Mine],
+    random: &mut Random,
+    seeds: u64,
+    workspace: &mut Workspace,
+) {
     let len = mine.len() as u64;
     let Some(one) = mine.get_mut(random.below(len.max(1)) as usize) else {
         return;
@@ -89,7 +95,7 @@ fn swap_one(layer: &SwapLayer, mine: &mut [Mine], random: &mut Random, workspace
             one.entry
         ),
         None => {
-            let seed = random.below(1 << 40);
+            let seed = random.below(seeds);
             if layer
                 .pin(one.entry)
                 .unwrap()
@@ -187,8 +193,22 @@ fn assert_within_limits(layer: &SwapLayer, groups: &[GroupId]) {
 
 #[test]
 fn nothing_is_lost_while_everything_moves() {
-    let (layer, _) = layer_with_device(8);
-    let groups = groups(&layer);
+    run(&layer_with_device(8).0, 1 << 40);
+}
+
+#[test]
+fn nothing_is_lost_while_everything_moves_and_most_pages_are_equal() {
+    for scope in [Dedup::Group, Dedup::Space] {
+        let layer = dedup::sharing(layer_with_device(8).0, scope, dedup::mostly_alike);
+        run(&layer, 400);
+        assert!(layer.gauges().dedup_hits > 0);
+        assert_eq!(layer.gauges().shared_objects, 0);
+    }
+}
+
+/// Pages are made from this many seeds.
+fn run(layer: &SwapLayer, seeds: u64) {
+    let groups = groups(layer);
     let store_at_rest = RankedMutex::<(), 1>::new(());
     let stop = AtomicBool::new(false);
     let seconds = std::env::var("VSWAP_TEST_STRESS_SECONDS")
@@ -198,8 +218,8 @@ fn nothing_is_lost_while_everything_moves() {
     std::thread::scope(|scope| {
         for number in 0..WORKERS {
             scope.spawn({
-                let (layer, groups, stop) = (&layer, &groups, &stop);
-                move || work(layer, groups, number, stop)
+                let (groups, stop) = (&groups, &stop);
+                move || work(layer, groups, number, seeds, stop)
             });
         }
         scope.spawn(|| {
@@ -235,8 +255,8 @@ fn nothing_is_lost_while_everything_moves() {
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));
             let _resting = store_at_rest.lock();
-            assert_lawful(&layer);
-            assert_within_limits(&layer, &groups);
+            assert_lawful(layer);
+            assert_within_limits(layer, &groups);
         }
     });
     groups[1..]
@@ -244,5 +264,5 @@ fn nothing_is_lost_while_everything_moves() {
         .rev()
         .for_each(|&group| layer.end_group(group).unwrap());
     assert_eq!(layer.gauges().entries, 0);
-    assert_lawful(&layer);
+    assert_lawful(layer);
 }
