@@ -292,14 +292,41 @@ int vswap_layer_clean(vswap_layer *layer);
 int vswap_layer_check(vswap_layer *layer, char *report, size_t len);
 
 /**
- * Attaches a device of `places` segments in memory, which fails when told to. Before anybody else uses the layer.
- * Returns its number, or -errno.
+ * Attaches a device of `places` segments in memory, which fails when told to, at any time. It is filled before those of
+ * lower priority; -1 is below all that are attached. Returns its number, or -errno.
  *
  * # Safety
- * `layer` is valid, and nobody else uses it.
+ * `layer` is valid.
  */
 int vswap_layer_attach(vswap_layer *layer,
-                       uint32_t places);
+                       uint32_t places,
+                       int priority);
+
+/**
+ * Takes an attached device off, using up to `ram_segments` of RAM, and gives up after `most` segments. Returns 0, or
+ * -ENOENT (not on), -EBUSY (being taken off), -ENOSPC (what is there does not fit elsewhere; nothing was moved),
+ * -ECANCELED (given up), -EIO (a segment could not be moved); -EINVAL. Whatever it is but 0, the device is on.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_swapoff(vswap_layer *layer,
+                        size_t device,
+                        uint32_t ram_segments,
+                        uint32_t most);
+
+/**
+ * How an attached device is, in this order, as much as fits: the number by which groups forbid it, its priority, 0 on or
+ * 1 draining or 2 closed for writing, its places, those taken, and those on it that were written and not discarded.
+ * Returns how many values there are, or -ENOENT (it is off); -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid, `values` has room for `count` values.
+ */
+int vswap_layer_device(vswap_layer *layer,
+                       size_t device,
+                       int64_t *values,
+                       size_t count);
 
 /**
  * Makes the `nth` write (or read) from now on of an attached device fail: `kind` 0 I/O error, 1 no space, 2 only half

@@ -46,7 +46,7 @@ def has_entries(machine: LayerMachine) -> bool:
 
 
 def has_devices(machine: LayerMachine) -> bool:
-    return bool(machine.both.model.devices)
+    return any(device.on for device in machine.both.model.devices)
 
 
 class LayerMachine(RuleBasedStateMachine):
@@ -157,6 +157,16 @@ class LayerMachine(RuleBasedStateMachine):
     def writeback_group(self, group: int, segments: int) -> None:
         self.both.writeback_group(self.both.group(group), segments)
 
+    @rule(places=st.integers(1, 8), priority=st.sampled_from([None, 0, 5, 10]))
+    def swapon(self, places: int, priority: int | None) -> None:
+        if sum(device.on for device in self.both.model.devices) < 4:
+            self.both.swapon(places, priority)
+
+    @precondition(has_devices)
+    @rule(at=AT, ram=st.integers(0, 4), most=st.sampled_from([1000, 1000, 1, 2]))
+    def swapoff(self, at: int, ram: int, most: int) -> None:
+        self.both.swapoff(self.both.device(at), ram, most)
+
     @precondition(has_devices)
     @rule(
         at=AT,
@@ -165,25 +175,30 @@ class LayerMachine(RuleBasedStateMachine):
         segments=st.sampled_from([1, 2, 9]),
     )
     def writeback_goes_wrong(self, at: int, nth: int, fault: Fault, segments: int) -> None:
-        device = at % len(self.both.model.devices)
+        device = self.both.device(at)
         self.both.writeback_with_fault(device, nth, fault, segments)
 
     @precondition(has_devices)
     @rule(at=AT, faults=READ_FAULTS, count=FEW)
     def swap_in_goes_wrong(self, at: int, faults: list[Fault], count: int) -> None:
-        device = at % len(self.both.model.devices)
+        device = self.both.device(at)
         entries = sorted(self.both.stored_at(Backing.DEVICE))[at % 50 :][:count]
         self.both.swap_in_with_faults(device, faults, entries)
 
     @precondition(has_devices)
+    @rule(at=AT, faults=READ_FAULTS, ram=st.integers(0, 4))
+    def swapoff_goes_wrong(self, at: int, faults: list[Fault], ram: int) -> None:
+        self.both.swapoff_with_faults(self.both.device(at), faults, ram)
+
+    @precondition(has_devices)
     @rule(at=AT, faults=READ_FAULTS)
     def cleaning_goes_wrong(self, at: int, faults: list[Fault]) -> None:
-        self.both.clean_with_faults(at % len(self.both.model.devices), faults)
+        self.both.clean_with_faults(self.both.device(at), faults)
 
     @precondition(has_devices)
     @rule(at=AT, segments=st.integers(0, 2), count=FEW)
     def a_device_is_gone_for_a_while(self, at: int, segments: int, count: int) -> None:
-        device = at % len(self.both.model.devices)
+        device = self.both.device(at)
         entries = sorted(self.both.stored_at(Backing.DEVICE))[:count]
         with self.both.gone(device):
             for entry in entries:
@@ -194,7 +209,7 @@ class LayerMachine(RuleBasedStateMachine):
     @precondition(has_devices)
     @rule(at=AT, delay_us=st.integers(1, 300))
     def a_device_is_slow_for_a_while(self, at: int, delay_us: int) -> None:
-        with self.both.slow(at % len(self.both.model.devices), delay_us):
+        with self.both.slow(self.both.device(at), delay_us):
             self.both.writeback(2)
 
     @invariant()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
-from errno import EBADMSG, EBUSY, EIO, ENOENT, ENOMEM, ENOSPC, ENOTEMPTY
+from enum import Enum, IntEnum
+from errno import EBADMSG, EBUSY, ECANCELED, EIO, ENOENT, ENOMEM, ENOSPC, ENOTEMPTY
 from typing import Any
 
 from vswap._loader import engine
@@ -32,6 +32,25 @@ SWAP_IN_ENDS = {
     -EBUSY: SwapIn.CACHED,
     -EBADMSG: SwapIn.LOST,
     -EIO: SwapIn.DEVICE_FAILED,
+}
+
+
+class Swapoff(Enum):
+    """How taking a device off ends; the device is on but after DONE."""
+
+    DONE = "off, and empty"
+    NOT_ON = "no such device"
+    NO_ROOM = "what is there fits nowhere; nothing was moved"
+    GIVEN_UP = "some has moved"
+    FAILED = "a segment could not be moved"
+
+
+SWAPOFF_ENDS = {
+    0: Swapoff.DONE,
+    -ENOENT: Swapoff.NOT_ON,
+    -ENOSPC: Swapoff.NO_ROOM,
+    -ECANCELED: Swapoff.GIVEN_UP,
+    -EIO: Swapoff.FAILED,
 }
 REPORT_BYTES = 1 << 14
 
@@ -61,6 +80,19 @@ class Gauges:
     device_segments: int
 
 
+@dataclass(frozen=True)
+class DeviceState:
+    """What the layer says of a device that is on."""
+
+    number: int
+    priority: int
+    state: int
+    places: int
+    used: int
+    kept: int
+    """Places written and not discarded, as the device itself knows it."""
+
+
 class EngineLayer:
     """One layer; every call may come from several threads."""
 
@@ -74,11 +106,25 @@ class EngineLayer:
         self._lib.vswap_layer_destroy(self._layer)
         self._layer = self._ffi.NULL
 
-    def attach(self, places: int) -> int:
-        """A device in memory; its number."""
-        number = self._lib.vswap_layer_attach(self._layer, places)
+    def attach(self, places: int, priority: int | None = None) -> int:
+        """A device in memory, below all others without a priority; its number here."""
+        number = self._lib.vswap_layer_attach(
+            self._layer, places, -1 if priority is None else priority
+        )
         assert number >= 0
         return int(number)
+
+    def device(self, number: int) -> DeviceState | None:
+        """None when it is off."""
+        values = self._ffi.new("int64_t[6]")
+        code = self._lib.vswap_layer_device(self._layer, number, values, len(values))
+        assert code in (len(values), -ENOENT)
+        return DeviceState(*(int(value) for value in values)) if code > 0 else None
+
+    def swapoff(self, device: int, ram_segments: int, most: int) -> Swapoff:
+        """Gives up after `most` segments."""
+        code = self._lib.vswap_layer_swapoff(self._layer, device, ram_segments, most)
+        return SWAPOFF_ENDS[code]
 
     def allocate(self, count: int, group: int = ROOT) -> int | None:
         """The first of `count` neighbours, or None when there are none left."""

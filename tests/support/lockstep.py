@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from support.engine_layer import EngineLayer, Fault
+from support.engine_layer import EngineLayer, Fault, Swapoff
 from vswap.model import (
     PAGE_BYTES,
     ROOT,
@@ -18,6 +18,8 @@ from vswap.model import (
     SwapIn,
     SwapOut,
     Trouble,
+    may_refuse_swapoff,
+    passed_over,
 )
 
 CLEANER_SPARE = 2
@@ -34,10 +36,11 @@ class Lockstep:
         self.engine = EngineLayer(ram_segments, zstd)
         self.model = Layer()
         self.frames = 0
+        self.failing = False
+        """Whether a device was told to fail, and has its own ideas of what comes next."""
         self._dead: list[int] = []
         for number in places:
-            assert self.engine.attach(number) == len(self.model.devices)
-            self.model.devices.append(Device(number))
+            self.swapon(number)
 
     # Picking
 
@@ -96,20 +99,90 @@ class Lockstep:
         return end
 
     def writeback(self, segments: int) -> int:
-        writes = [self.engine.calls(n, write=True) for n in range(len(self.model.devices))]
-        written = self.engine.writeback(segments)
+        with self.writes_in_order():
+            written = self.engine.writeback(segments)
         assert 0 <= written <= segments
-        for number, device in enumerate(self.model.devices):
-            if device.closed:
-                assert self.engine.calls(number, write=True) == writes[number], (
-                    "written though closed"
-                )
         self.observe(Event.WRITEBACK)
         return written
 
     def clean(self) -> None:
         self.engine.clean()
         self.observe(Event.CLEAN)
+
+    # Devices
+
+    def swapon(self, places: int, priority: int | None = None) -> None:
+        device = self.engine.attach(places, priority)
+        assert device == len(self.model.devices)
+        state = self.engine.device(device)
+        assert state is not None and state.places == places and state.used == 0
+        assert priority in (None, state.priority)
+        self.model.devices.append(Device(places, state.priority, state.number))
+
+    def device(self, at: int) -> int:
+        """The `at`-th device that is on, or one that is off when none is."""
+        on = [number for number, device in enumerate(self.model.devices) if device.on]
+        return on[at % len(on)] if on else 0
+
+    def swapoff(self, device: int, ram_segments: int, most: int) -> Swapoff:
+        """Entries keep their ids and bytes; the device is empty at the end, or on."""
+        known, before = self.model.devices[device], self.engine.device(device)
+        gauges = self.engine.gauges()
+        ram_segments = min(ram_segments, max(0, gauges.ram_limit - gauges.ram_segments))
+        room = self.room_beside(device)
+        closed = known.closed
+        end = self.engine.swapoff(device, ram_segments, most)
+        after = self.engine.device(device)
+        if before is None:
+            assert end is Swapoff.NOT_ON
+            return end
+        assert (after is None) == (end is Swapoff.DONE)
+        if end is Swapoff.NO_ROOM:
+            self.observe()
+            restricted = bool(self.model.tree.groups)
+            assert restricted or may_refuse_swapoff(before.used, room, ram_segments)
+        if end is Swapoff.FAILED:
+            assert self.model.tree.groups, "nothing failed, and no limit stood against it"
+        known.on = after is not None
+        assert not known.on or known.closed == closed
+        self.observe(Event.SWAPOFF)
+        return end
+
+    def room_beside(self, device: int) -> int:
+        """Places left on all devices but one."""
+        return sum(self.room(n) for n in range(len(self.model.devices)) if n != device)
+
+    def room(self, device: int) -> int:
+        """Places left on a device, as far as writes may go there."""
+        state = self.engine.device(device)
+        takes = state is not None and self.model.devices[device].takes_writes
+        return state.places - state.used if takes and state else 0
+
+    @contextmanager
+    def writes_in_order(self) -> Iterator[None]:
+        """Nothing is written to a device that is closed or off, or while one of higher priority has room."""
+        numbers = range(len(self.model.devices))
+        before = [self.engine.calls(number, write=True) for number in numbers]
+        yield
+        others = [(self.model.devices[number], self.room(number)) for number in numbers]
+        restricted = any(group.forbidden for group in self.model.tree.groups.values())
+        for number, device in enumerate(self.model.devices):
+            if self.engine.calls(number, write=True) > before[number]:
+                assert device.takes_writes, f"device {number} was written to"
+                assert restricted or self.failing or not passed_over(device, others), others
+
+    def compare_devices(self) -> None:
+        """Taken places are those with something in them; a failed device is told as failed."""
+        used = 0
+        for number, device in enumerate(self.model.devices):
+            state = self.engine.device(number)
+            assert (state is not None) == device.on
+            if state is not None:
+                assert (state.state == 2) == device.closed, (number, state, device)
+                assert state.used <= state.places == device.places
+                assert state.priority == device.priority
+                used += state.used
+        assert used == self.engine.gauges().device_segments
 
     # Groups
 
@@ -154,9 +227,14 @@ class Lockstep:
     def writeback_group(self, group: int, segments: int) -> None:
         """Only what belongs to the group or below moves, and to no device that it may not use."""
         forbidden = self.model.tree.forbidden(group)
-        before = {device: self.engine.calls(device, write=True) for device in forbidden}
+        before = {
+            device: self.engine.calls(device, write=True)
+            for device, known in enumerate(self.model.devices)
+            if known.on and known.number in forbidden
+        }
         on_devices = self.stored_at(Backing.DEVICE)
-        self.engine.writeback_group(group, segments)
+        with self.writes_in_order():
+            self.engine.writeback_group(group, segments)
         self.observe(Event.WRITEBACK)
         for entry in self.stored_at(Backing.DEVICE) - on_devices:
             assert group in self.model.tree.chain(self.model.entries[entry].group)
@@ -194,7 +272,9 @@ class Lockstep:
         before = self.engine.calls(device, write=True)
         elsewhere = self.stored_at(Backing.DEVICE)
         self.engine.plan(device, write=True, nth=nth, fault=fault)
+        self.failing = True
         self.writeback(segments)
+        self.failing = False
         happened = self.engine.calls(device, write=True) - before > nth
         self.engine.condition(device)
         if not happened:
@@ -224,12 +304,29 @@ class Lockstep:
         self.clean()
         self.engine.condition(device)
 
+    def swapoff_with_faults(self, device: int, faults: list[Fault], ram_segments: int) -> None:
+        """The device stays on with all that is there, or is off with every page elsewhere."""
+        known, room = self.model.devices[device], self.room_beside(device)
+        for nth, fault in enumerate(faults):
+            self.engine.plan(device, write=False, nth=nth, fault=fault)
+        before = self.stored_at(Backing.DEVICE)
+        end = self.engine.swapoff(device, ram_segments, most=1000)
+        self.engine.condition(device)
+        known.on = end is not Swapoff.DONE
+        assert end in (Swapoff.DONE, Swapoff.FAILED, Swapoff.NO_ROOM), (end, room)
+        self.observe(Event.SWAPOFF)
+        lossy = Trouble(corrupt_reads=2 if faults.count(Fault.CORRUPT) > 1 else 0)
+        for entry in before:
+            self.swap_in(entry, lossy)
+
     @contextmanager
     def gone(self, device: int) -> Iterator[None]:
         """The device answers nothing meanwhile; the first write that it refuses closes it for good."""
         before = self.engine.calls(device, write=True)
         self.engine.condition(device, gone=True)
+        self.failing = True
         yield
+        self.failing = False
         if self.engine.calls(device, write=True) > before:
             self.model.devices[device].write_failed(for_want_of_space=False)
         self.engine.condition(device)
@@ -265,6 +362,7 @@ class Lockstep:
             self.refuses(number)
         self.compare_charges()
         self.compare_groups()
+        self.compare_devices()
         assert self.engine.check() == []
 
     def refuses(self, dead: int) -> None:

@@ -240,7 +240,7 @@ class Layer:
 
     def places_wanted_at_most(self) -> int:
         """Return how many places devices may hold: never more than they have."""
-        return sum(device.places for device in self.devices)
+        return sum(device.places for device in self.devices if device.on)
 
     def backing(self, number: int) -> Backing:
         """Return where an entry's page is."""
