@@ -32,7 +32,7 @@ def test_threads_on_one_layer_get_what_each_would_have_got_alone(
 ) -> None:
     seed, until = 0, time.monotonic() + model_seconds() / 6
     while seed == 0 or time.monotonic() < until:
-        contest = Contest(threads, seed, ram_segments, places=16)
+        contest = Contest(threads, seed, ram_segments)
         for _ in range(ROUNDS):
             contest.round(OPERATIONS)
         contest.end()

@@ -11,12 +11,13 @@ from collections import Counter
 from random import Random
 from threading import Thread
 
-from support.engine_layer import EngineLayer
+from support.engine_layer import EngineLayer, Swapoff
 from support.pages import KINDS, page
 from vswap.model import STORED, Backing, Entry, Layer, SwapIn, SwapOut
 
 OWN_MOST = 300
 """Entries that one thread keeps."""
+PLACES = 16
 SHARED_SEEDS = range(4)
 SHARED_KINDS = ("text", "noise", "word")
 MAY_HAVE_NO_ROOM = {SwapOut.STORED, SwapOut.NO_ROOM}
@@ -26,9 +27,13 @@ MAY_HAVE_NO_ROOM = {SwapOut.STORED, SwapOut.NO_ROOM}
 class Contender(Thread):
     """One thread and its model of what is its own."""
 
-    def __init__(self, engine: EngineLayer, shared: list[int], number: int, seed: int) -> None:
+    def __init__(
+        self, engine: EngineLayer, shared: list[int], devices: list[int], number: int, seed: int
+    ) -> None:
         super().__init__(name=f"contender-{number}")
         self.engine = engine
+        self.devices = devices
+        """Those that are on and that nobody is taking off."""
         self.shared = shared
         self.mine = Layer()
         self.random = Random(f"{seed} {number}")
@@ -47,6 +52,7 @@ class Contender(Thread):
             self.take_frame,
             self.writeback,
             self.clean,
+            self.device_comes_or_goes,
             *(self.share,) * 2,
             self.read_shared,
             self.write_shared,
@@ -120,6 +126,20 @@ class Contender(Thread):
     def clean(self) -> None:
         self.engine.clean()
 
+    def device_comes_or_goes(self) -> None:
+        """Takes a device off, whatever others write to it and read from it; it has to be empty then, or stay."""
+        try:
+            device = self.devices.pop(self.random.randrange(max(1, len(self.devices))))
+        except IndexError:
+            self.devices.append(self.engine.attach(PLACES))
+            return
+        end = self.engine.swapoff(device, ram_segments=1, most=self.random.choice([1, 1000]))
+        assert end is not Swapoff.NOT_ON
+        if end is Swapoff.DONE:
+            assert self.engine.device(device) is None
+        if end is not Swapoff.DONE or len(self.devices) == 0:
+            self.devices.append(device if end is not Swapoff.DONE else self.engine.attach(PLACES))
+
     # What is shared.  Nobody takes more than it added, so no shared entry ever ends.
 
     def share(self) -> None:
@@ -151,15 +171,17 @@ def shared_pages() -> set[bytes]:
 class Contest:
     """Some contenders, stopped now and then to compare."""
 
-    def __init__(self, threads: int, seed: int, ram_segments: int, places: int) -> None:
+    def __init__(self, threads: int, seed: int, ram_segments: int) -> None:
         self.engine = EngineLayer(ram_segments)
-        self.engine.attach(places)
+        self.devices = [self.engine.attach(PLACES) for _ in range(2)]
         first = self.engine.allocate(16)
         assert first is not None
         self.shared = list(range(first, first + 16))
         for entry in self.shared:
             assert self.engine.swap_out(entry, page("text", 0)) is SwapOut.STORED
-        self.states = [Contender(self.engine, self.shared, n, seed) for n in range(threads)]
+        self.states = [
+            Contender(self.engine, self.shared, self.devices, n, seed) for n in range(threads)
+        ]
 
     def round(self, operations: int) -> None:
         """Let all run at once, then compare everything at rest."""
@@ -175,7 +197,7 @@ class Contest:
 
     def _again(self, state: Contender, operations: int) -> Contender:
         """A thread runs once; what it knows goes on."""
-        next_one = Contender(self.engine, self.shared, 0, 0)
+        next_one = Contender(self.engine, self.shared, self.devices, 0, 0)
         next_one.mine, next_one.random = state.mine, state.random
         next_one.frame, next_one.added = state.frame, state.added
         next_one.operations = operations

@@ -18,6 +18,7 @@ BACKINGS = [
     Backing.RAM,
     Backing.DEVICE,
     Backing.POISONED,
+    Backing.SLOT,
 ]
 SWAP_OUT_ENDS = {
     0: SwapOut.SAME,

@@ -1,15 +1,19 @@
 //! A layer, its oracle, and a script for both.
 
 use super::oracle::{Known, Oracle, PageOf, Trouble};
+use super::payers::Place;
 use super::script::{Op, Script};
-use crate::{Backing, EntryId, LayerOptions, SwapInError, SwapLayer, SwapOut};
+use crate::{Backing, EntryId, GroupId, LayerOptions, SwapInError, SwapLayer, SwapOut};
+use std::collections::BTreeMap;
 use vswap_platform::errno::Errno;
-use vswap_store::testing::{Control, Fault, FaultyDevice};
+use vswap_store::testing::{Control, Fault};
 use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
 use vswap_units::{BLOCK_PAGES, Bytes, PAGE_SIZE};
 
 /// Entries in use at once.
 const MOST: usize = 1500;
+/// Places that all devices of a life may have together.
+const MOST_PLACES: u32 = 256;
 /// After so many operations everything is compared, whatever the script says.
 const COMPARE_EVERY: usize = 8;
 
@@ -28,16 +32,26 @@ pub struct Tally {
     pub moved: u64,
     /// Swap-ins that failed as planned.
     pub failed_reads: usize,
+    /// Devices taken off.
+    pub swapoffs: usize,
 }
 
-struct Life<'a> {
-    script: Script<'a>,
-    layer: SwapLayer,
+pub(super) struct Life<'a> {
+    pub(super) script: Script<'a>,
+    pub(super) layer: SwapLayer,
     workspace: Workspace,
-    devices: Vec<Control>,
-    oracle: Oracle,
+    /// Those that are on.
+    pub(super) devices: Vec<Place>,
+    /// How many ever were.
+    pub(super) attached: u32,
+    pub(super) groups: Vec<GroupId>,
+    /// Who pays for entries, those that are gone among them.
+    pub(super) payers: BTreeMap<EntryId, GroupId>,
+    pub(super) oracle: Oracle,
     frames: u32,
-    tally: Tally,
+    /// Whether it goes on as the child of a process that forked.
+    pub(super) forked: bool,
+    pub(super) tally: Tally,
 }
 
 /// Lives the life that `bytes` tell and returns what it came to. `None` where there is no address space for a layer.
@@ -69,25 +83,25 @@ impl<'a> Life<'a> {
         } else {
             CodecKind::Lz4
         };
-        let mut store = Store::new(StoreOptions::new(ram_segments, places.iter().sum())).ok()?;
-        let mut devices = Vec::new();
-        for &places in places {
-            let device = FaultyDevice::new(places);
-            devices.push(device.control());
-            store.attach(Box::new(device)).ok()?;
-        }
+        let store = Store::new(StoreOptions::new(ram_segments, MOST_PLACES)).ok()?;
         let options = LayerOptions {
             max_entries: 1 << 14,
         };
-        Some(Self {
+        let mut life = Self {
             script,
             layer: SwapLayer::new(options, store).ok()?,
             workspace: Workspace::new(codec)?,
-            devices,
+            devices: Vec::new(),
+            attached: 0,
+            groups: Vec::new(),
+            payers: BTreeMap::new(),
             oracle: Oracle::default(),
             frames: 0,
+            forked: false,
             tally: Tally::default(),
-        })
+        };
+        places.iter().for_each(|&places| life.attach(places));
+        Some(life)
     }
 
     fn run(&mut self, op: Op) {
@@ -111,6 +125,9 @@ impl<'a> Life<'a> {
             Op::Gone => self.gone(),
             Op::Trim => self.layer.trim(),
             Op::Fork => self.fork(),
+            Op::Groups => self.change_groups(),
+            Op::Swapon => self.swapon(),
+            Op::Swapoff => self.swapoff(),
             Op::Check => {}
         }
     }
@@ -137,10 +154,12 @@ impl<'a> Life<'a> {
 
     fn allocate(&mut self) {
         let count = self.script.choice(&[1, 16, 64, 3, 130, 512, 31]);
+        let group = self.group();
         if self.oracle.entries.len() > MOST {
             return;
         }
-        if let Some(range) = self.layer.allocate(count) {
+        if let Some(range) = self.layer.allocate_for(group, count) {
+            self.payers.extend(range.iter().map(|entry| (entry, group)));
             assert!(
                 range.len() == count
                     && range
@@ -284,9 +303,8 @@ impl<'a> Life<'a> {
 
     fn device(&mut self) -> Option<Control> {
         let number = self.script.number();
-        self.devices
-            .get(number % self.devices.len().max(1))
-            .cloned()
+        let place = self.devices.get(number % self.devices.len().max(1));
+        place.map(|place| place.control.clone())
     }
 
     fn fault(&mut self) -> Fault {
@@ -353,6 +371,7 @@ impl<'a> Life<'a> {
         let child = self.script.number() % 2 == 1;
         self.layer.fork_prepare();
         if child {
+            self.forked = true;
             self.layer.fork_child();
         } else {
             self.layer.fork_parent(false);
@@ -363,6 +382,7 @@ impl<'a> Life<'a> {
     fn compare(&mut self) {
         let laws = self.layer.check(&mut self.workspace);
         assert!(laws.is_empty(), "{laws:#?}");
+        self.compare_payers();
         let all: Vec<_> = self
             .oracle
             .entries
@@ -390,6 +410,10 @@ impl<'a> Life<'a> {
             .collect();
         self.layer.free_into(&all, &mut |_, _| {});
         self.oracle.entries.clear();
+        while let Some(group) = self.groups.pop() {
+            // The youngest is a leaf.
+            assert_eq!(self.layer.end_group(group), Ok(()));
+        }
         self.clean();
         self.compare();
     }

@@ -3,6 +3,7 @@
 
 mod life;
 mod oracle;
+mod payers;
 mod script;
 
 pub use life::{Tally, live};

@@ -54,11 +54,14 @@ pub(super) enum Op {
     Trim,
     Fork,
     Check,
+    Groups,
+    Swapon,
+    Swapoff,
 }
 
 impl Op {
-    /// The last byte's worth of operations is divided so that common ones come often.
-    const ALL: [Self; 24] = [
+    /// By the byte that asks for it; common ones several times.
+    const ALL: [Self; 27] = [
         Self::Allocate,
         Self::SwapOut,
         Self::SwapIn,
@@ -82,7 +85,10 @@ impl Op {
         Self::Fork,
         Self::Check,
         Self::SwapOut,
-        Self::Free,
+        Self::Groups,
+        Self::Swapon,
+        Self::Swapoff,
+        Self::Groups,
     ];
 
     pub(super) fn next(script: &mut Script<'_>) -> Option<Self> {
