@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.child import Child
+from support.running import Running, under_vswap
 from support.sizes import MIB
 from vswap.monitor.control import Control, RefusedError
 from vswap.monitor.sockets import Endpoint, endpoint, endpoints, endpoints_of
@@ -41,44 +41,12 @@ for line in sys.stdin:
 """
 
 
-class Running:
-    """A program under vswap that answers lines on stdin."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            command,
-            env=CLI.environ(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        assert self.read() == "ready"
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def read(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def work(self) -> str:
-        """What the program says about its memory: always the same."""
-        assert self.process.stdin
-        self.process.stdin.write("again\n")
-        return self.read()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
 @pytest.fixture
 def program() -> Iterator[Running]:
     """A program in a quarter of its memory."""
-    run = [sys.executable, "-m", "vswap", "run", "--ram", "32M", "--swap", "none"]
-    running = Running(*run, sys.executable, "-c", FILL + WORK)
+    running = Running(
+        *under_vswap("--ram", "32M", "--swap", "none"), sys.executable, "-c", FILL + WORK
+    )
     yield running
     running.end()
 
@@ -254,8 +222,7 @@ def test_many_clients_at_once_are_answered_or_told_to_come_again(program: Runnin
 
 def test_a_program_that_closes_every_descriptor_can_still_be_asked() -> None:
     program = FILL + "import os\nos.closerange(3, 1 << 16)\n" + WORK
-    run = [sys.executable, "-m", "vswap", "run", "--ram", "32M", "--swap", "none"]
-    running = Running(*run, sys.executable, "-c", program)
+    running = Running(*under_vswap("--ram", "32M", "--swap", "none"), sys.executable, "-c", program)
     try:
         before = running.work()
         with Control(endpoint(str(running.pid))) as control:

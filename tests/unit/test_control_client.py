@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vswap.cli import check
+from vswap.cli import check, swapoff, swapon
+from vswap.cli.progress import bytes_bar
 from vswap.errors import ConfigError, VswapError
 from vswap.monitor import sockets
 from vswap.monitor.control import CancelledError, Control, RefusedError, encode
@@ -104,15 +106,21 @@ def test_a_refusal_is_the_engines_own_sentence(fake: Fake) -> None:
         control.ask("swapoff", "/x")
 
 
-def test_what_was_cancelled_says_so_and_a_late_success_is_one(fake: Fake) -> None:
+def test_what_was_cancelled_says_so_and_a_success_that_came_first_is_one(fake: Fake) -> None:
     def stopped(line: bytes) -> list[object]:
-        return [{"ok": False, "error": "stopped"}] if line == b"cancel\n" else []
+        return [{"ok": False, "error": "given up"}] if line == b"cancel\n" else []
 
-    with Control(fake(stopped).endpoint()) as control, pytest.raises(CancelledError):
-        control.cancel()
-    late = fake(lambda line: [{"ok": True, "result": {"moved_bytes": 1}}])
-    with Control(late.endpoint()) as control:
-        assert control.cancel() == {"moved_bytes": 1}
+    def late(line: bytes) -> list[object]:
+        return [{"ok": True, "result": {"moved_bytes": 1}}] if line == b"cancel\n" else []
+
+    for script in (stopped, late):
+        with Control(fake(script).endpoint()) as control:
+            threading.Timer(0.05, control.cancel).start()
+            if script is late:
+                assert control.ask("swapoff", "/x") == {"moved_bytes": 1}
+            else:
+                with pytest.raises(CancelledError, match="given up"):
+                    control.ask("swapoff", "/x")
 
 
 @pytest.mark.parametrize(
@@ -223,3 +231,119 @@ def test_check_tells_broken_laws_and_ends_with_1(
     assert "and 1 more" in out
     assert check.main(["--pid", str(os.getpid()), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["broken"] == broken["broken"]
+
+
+DEVICE = {"path": "/a b", "kind": "file", "priority": -1, "state": "on", "error": 0,
+          "capacity_bytes": 1 << 30, "used_bytes": 1 << 20, "written_bytes": 2 << 20, "read_bytes": 0,
+          "errors": 0}  # fmt: skip
+
+
+@pytest.fixture
+def only(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], FakeEngine]:
+    """The stand-in is the one program there is."""
+
+    def make(script: Script) -> FakeEngine:
+        engine = fake(script)
+        monkeypatch.setattr(sockets, "endpoints_of", lambda *_: [engine.endpoint()])
+        monkeypatch.setattr(sockets, "only_program", lambda *_: os.getpid())
+        return engine
+
+    return make
+
+
+def test_swapon_asks_for_what_was_said(only: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = only(lambda _: [{"ok": True, "result": {"devices": [DEVICE]}}])
+    assert swapon.main(["/a b:2G", "--priority", "5", "--kind", "file"]) == 0
+    assert engine.lines[-1] == b"swapon /a%20b size=2147483648 priority=5 kind=file\n"
+    assert capsys.readouterr().out == f"{os.getpid()}: /a b is on (file, 1.0 GiB, priority -1)\n"
+    assert swapon.main(["/a:2G@7"]) == 0
+    assert engine.lines[-1] == b"swapon /a size=2147483648 priority=7\n"
+    capsys.readouterr()
+    assert swapon.main(["relative", "--json"]) == 0
+    assert engine.lines[-1] == f"swapon {os.getcwd()}/relative\n".encode()
+    assert json.loads(capsys.readouterr().out)["capacity_bytes"] == 1 << 30
+
+
+def test_swapon_shows_every_device(only: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    only(lambda _: [{"ok": True, "result": {"devices": [DEVICE, {**DEVICE, "path": "/z"}]}}])
+    assert swapon.main(["--show", "--pid", str(os.getpid())]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.split()[:4] == ["PID", "DEVICE", "KIND", "PRIORITY"]
+    assert [row.split("  ")[1].strip() for row in rows] == ["/a b", "/z"]
+    assert swapon.main(["--show", "--json", "--pid", str(os.getpid())]) == 0
+    assert [d["path"] for d in json.loads(capsys.readouterr().out)] == ["/a b", "/z"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--show", "/a"],
+        ["--show", "--priority", "1"],
+        ["/a", "--kind", "tape"],
+        ["/a", "--priority", "high"],
+        ["/a", "/b"],
+    ],
+)
+def test_options_of_swapon_that_make_no_sense_are_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        swapon.main(words)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["/a:0"], "too small"),
+        (["/a:99999999999T"], "64 bits"),
+        (["/a:1X"], "not a size"),
+        ([""], "missing"),
+        (["/a", "--priority", "-1"], "0 to 32767"),
+        (["/a@7", "--priority", "7"], "twice"),
+        (["/a", "--pid", "me"], "not a process"),
+    ],
+)
+def test_a_device_that_cannot_be_is_named(words: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        swapon.main(words)
+
+
+def test_swapoff_tells_what_moved_or_the_engines_sentence(
+    only: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = {"progress": {"done_bytes": 1, "total_bytes": 2}}
+    engine = only(lambda _: [step, {"ok": True, "result": {"moved_bytes": 2 << 20}}])
+    assert swapoff.main(["/a b"]) == 0
+    assert engine.lines[-1] == b"swapoff /a%20b\n"
+    assert capsys.readouterr().out == f"{os.getpid()}: /a b is off (2.0 MiB moved)\n"
+    assert swapoff.main(["auto", "--json"]) == 0
+    assert engine.lines[-1] == b"swapoff auto\n"
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"pid": os.getpid(), "space": 0, "path": "auto", "moved_bytes": 2 << 20}
+    only(lambda _: [{"ok": False, "error": "it does not fit"}])
+    with pytest.raises(RefusedError, match="does not fit"):
+        swapoff.main(["/a"])
+
+
+def test_an_interrupt_ends_swapoff_in_order_with_130(
+    only: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def script(line: bytes) -> list[object]:
+        if line == b"cancel\n":
+            return [{"ok": False, "error": "given up; it is still on"}]
+        os.kill(os.getpid(), signal.SIGINT)
+        return [{"progress": {"done_bytes": 1, "total_bytes": 2}}]
+
+    engine = only(script)
+    before = signal.getsignal(signal.SIGINT)
+    assert swapoff.main(["/a"]) == 130
+    assert engine.lines[-1] == b"cancel\n"
+    assert "still on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_bar_shows_bytes_where_somebody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with bytes_bar("swapoff [/a]") as show:
+        show(1 << 20, 4 << 20)
+        show(4 << 20, 4 << 20)
+    assert capsys.readouterr().out == ""

@@ -12,6 +12,8 @@ _COMMANDS = {
     "run": ("vswap.cli.run", "run a program inside a RAM budget"),
     "stat": ("vswap.cli.stat", "show the counters of running vswap programs"),
     "set": ("vswap.cli.set", "change the RAM budget of a running program"),
+    "swapon": ("vswap.cli.swapon", "give a running program another swap device, or show them"),
+    "swapoff": ("vswap.cli.swapoff", "take a swap device off a running program"),
     "check": ("vswap.cli.check", "check that everything adds up in a running program"),
     "doctor": ("vswap.cli.doctor", "say what this machine allows, and how to allow more"),
     "bench": ("vswap.bench.cli", "compare with the kernel's own swap"),

@@ -43,6 +43,7 @@ class Control:
         self.endpoint = endpoint
         self._patience = patience
         self._held = b""
+        self._cancelled = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._connect()
@@ -76,15 +77,14 @@ class Control:
             self._socket.sendall(encode(words))
         return self._answer(on_progress)
 
-    def cancel(self, on_progress: Progress | None = None) -> dict[str, Any]:
-        """End what ``ask`` was waiting for when it was interrupted; return or raise as it does."""
-        self._socket.settimeout(self._patience)
+    def cancel(self) -> None:
+        """Ask the engine to end what ``ask`` waits for; ``ask`` then says how it ended.
+
+        Only sends, so a signal's handler may call it.
+        """
+        self._cancelled = True
         with contextlib.suppress(OSError):
             self._socket.sendall(encode(("cancel",)))
-        try:
-            return self._answer(on_progress)
-        except RefusedError as refusal:
-            raise CancelledError(str(refusal)) from None
 
     def _connect(self) -> None:
         """Connect and look who listens: a name may be taken by anybody."""
@@ -113,7 +113,8 @@ class Control:
                 result: dict[str, Any] = answer.get("result", {})
                 return result
             else:
-                raise RefusedError(str(answer.get("error", "the engine refused")))
+                kind = CancelledError if self._cancelled else RefusedError
+                raise kind(str(answer.get("error", "the engine refused")))
 
     def _read(self) -> dict[str, Any]:
         """Return the next line of JSON."""

@@ -143,4 +143,5 @@ def command_of(pid: int, proc: str = "/proc") -> str:
     words = _read(f"{directory}/cmdline").rstrip("\0").split("\0")
     if not words[0]:
         return _read(f"{directory}/comm").strip()
-    return " ".join([os.path.basename(words[0]), *words[1:3]])[:60]
+    # On one line: a program given by -c may have many.
+    return " ".join(" ".join([os.path.basename(words[0]), *words[1:3]]).split())[:60]

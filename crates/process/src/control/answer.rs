@@ -16,6 +16,8 @@ pub enum Json {
     List(Vec<Json>),
     /// Names and values, in this order.
     Object(Vec<(&'static str, Json)>),
+    /// JSON that was written elsewhere, in one line.
+    Raw(String),
 }
 
 impl Json {
@@ -64,6 +66,7 @@ impl fmt::Display for Json {
             Self::Flag(flag) => flag.fmt(f),
             Self::Number(number) => number.fmt(f),
             Self::Text(text) => write_text(f, text),
+            Self::Raw(text) => f.write_str(text),
             Self::List(items) => {
                 f.write_str("[")?;
                 for (index, item) in items.iter().enumerate() {

@@ -1,9 +1,14 @@
 //! What is done for each request. What takes long tells its caller how far it
 //! is and ends when the caller leaves.
 
+use vswap_store::SEGMENT_BYTES;
+use vswap_store::device::DeviceInfo;
+
 use super::answer::Json;
 use super::conversation::Caller;
 use super::request::Request;
+use crate::device_json::devices_json;
+use crate::device_spec::DeviceSpec;
 use crate::engine::Engine;
 
 /// The protocol's version: changes when a request or an answer does.
@@ -20,6 +25,9 @@ pub fn obey(engine: &Engine, request: Request, caller: &mut Caller<'_>) -> Resul
         Request::Hello => Ok(hello(engine)),
         Request::Ram(bytes) => ram(engine, bytes),
         Request::Check => check(engine, caller),
+        Request::Devices => Ok(devices(&engine.devices())),
+        Request::SwapOn(spec) => swapon(engine, &spec),
+        Request::SwapOff(path) => swapoff(engine, &path, caller),
         Request::Cancel => Err("nothing is under way that could be ended".into()),
     }
 }
@@ -54,4 +62,26 @@ fn check(engine: &Engine, caller: &mut Caller<'_>) -> Result<Json, String> {
         ("broken_count", Json::number(broken.len() as u64)),
         ("broken", Json::List(told.collect())),
     ]))
+}
+
+fn devices(devices: &[DeviceInfo]) -> Json {
+    let list = Json::Raw(devices_json(devices));
+    Json::Object(vec![("devices", list)])
+}
+
+fn swapon(engine: &Engine, spec: &DeviceSpec) -> Result<Json, String> {
+    let device = engine.swapon(spec).map_err(|error| error.to_string())?;
+    Ok(devices(&[device]))
+}
+
+/// Segment by segment, for as long as the caller stays.
+fn swapoff(engine: &Engine, path: &str, caller: &mut Caller<'_>) -> Result<Json, String> {
+    let bytes = |segments: u32| u64::from(segments) * SEGMENT_BYTES as u64;
+    let moved = engine
+        .swapoff(path, &mut |at| {
+            caller.go_on(bytes(at.moved), bytes(at.total))
+        })
+        .map_err(|error| error.to_string())?;
+    let moved = Json::number(bytes(moved.moved));
+    Ok(Json::Object(vec![("moved_bytes", moved)]))
 }

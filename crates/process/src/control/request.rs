@@ -2,14 +2,19 @@
 //!
 //! ```text
 //! ram 314572800
-//! swapon /var/tmp/my%20swap:2G
+//! swapon /var/tmp/my%20swap size=2G priority=5 kind=file
 //! ```
 //!
 //! In a field every byte that is not printable ASCII, and `%` itself, is
 //! written `%XX`. Nothing is guessed: two blanks in a row, a stray byte, a
 //! field too many is an error that says so.
 
+use std::ops::RangeInclusive;
+
+use vswap_store::device::DeviceKind;
 use vswap_units::Bytes;
+
+use crate::device_spec::DeviceSpec;
 
 /// Bytes of a line at most: a path of 4096, every byte of it written `%XX`.
 pub const LINE_MOST: usize = 16 << 10;
@@ -25,6 +30,12 @@ pub enum Request {
     Ram(u64),
     /// Do all laws hold?
     Check,
+    /// Which devices are on?
+    Devices,
+    /// One more device.
+    SwapOn(DeviceSpec),
+    /// Take the device at this path off.
+    SwapOff(String),
     /// End what is under way; only has a meaning there.
     Cancel,
 }
@@ -32,7 +43,7 @@ pub enum Request {
 /// A verb, how many fields it takes, and what they mean.
 struct Verb {
     name: &'static str,
-    fields: usize,
+    fields: RangeInclusive<usize>,
     read: fn(&[String]) -> Result<Request, String>,
 }
 
@@ -40,27 +51,42 @@ struct Verb {
 const VERBS: &[Verb] = &[
     Verb {
         name: "hello",
-        fields: 0,
+        fields: 0..=0,
         read: |_| Ok(Request::Hello),
     },
     Verb {
         name: "ping",
-        fields: 0,
+        fields: 0..=0,
         read: |_| Ok(Request::Hello),
     },
     Verb {
         name: "ram",
-        fields: 1,
-        read: |fields| size(fields).map(Request::Ram),
+        fields: 1..=1,
+        read: |fields| size(first(fields)).map(Request::Ram),
     },
     Verb {
         name: "check",
-        fields: 0,
+        fields: 0..=0,
         read: |_| Ok(Request::Check),
     },
     Verb {
+        name: "devices",
+        fields: 0..=0,
+        read: |_| Ok(Request::Devices),
+    },
+    Verb {
+        name: "swapon",
+        fields: 1..=4,
+        read: |fields| device(fields).map(Request::SwapOn),
+    },
+    Verb {
+        name: "swapoff",
+        fields: 1..=1,
+        read: |fields| Ok(Request::SwapOff(first(fields).to_owned())),
+    },
+    Verb {
         name: "cancel",
-        fields: 0,
+        fields: 0..=0,
         read: |_| Ok(Request::Cancel),
     },
 ];
@@ -85,8 +111,9 @@ impl Request {
                 break;
             }
         }
-        if fields.len() != verb.fields {
-            return Err(format!("'{}' takes {} fields", verb.name, verb.fields));
+        if !verb.fields.contains(&fields.len()) {
+            let (least, most) = verb.fields.clone().into_inner();
+            return Err(format!("'{name}' takes {least} to {most} fields"));
         }
         (verb.read)(&fields)
     }
@@ -97,10 +124,31 @@ pub fn too_long() -> String {
     format!("a request has at most {LINE_MOST} bytes")
 }
 
-fn size(fields: &[String]) -> Result<u64, String> {
-    let text = first(fields);
+fn size(text: &str) -> Result<u64, String> {
     let size = Bytes::parse(text).map_err(|error| format!("'{}': {error}", short(text)))?;
     Ok(size.0)
+}
+
+/// A device: its path, then `size=`, `priority=` and `kind=` in any order.
+fn device(fields: &[String]) -> Result<DeviceSpec, String> {
+    let mut spec = DeviceSpec {
+        path: first(fields).to_owned(),
+        ..DeviceSpec::default()
+    };
+    if !spec.path.starts_with('/') {
+        return Err("the path of a swap device begins with '/'".into());
+    }
+    for option in fields.iter().skip(1) {
+        let wrong = || format!("'{}' is no size=, priority= or kind=", short(option));
+        let (key, value) = option.split_once('=').ok_or_else(wrong)?;
+        match key {
+            "size" => spec.size = Some(size(value)?),
+            "priority" => spec.priority = Some(value.parse().map_err(|_| wrong())?),
+            "kind" => spec.kind = Some(DeviceKind::from_name(value).ok_or_else(wrong)?),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(spec)
 }
 
 fn first(fields: &[String]) -> &str {
@@ -176,11 +224,44 @@ mod tests {
         assert!(error(b"Hello").contains("'Hello'"));
         assert!(error(b"format /dev/sda").contains("'format'"));
         assert!(error(&[b'x'; 3000]).len() < 100);
-        assert!(error(b"ram").contains("takes 1"));
-        assert!(error(b"ram 1 2").contains("takes 1"));
-        assert!(error(b"check all").contains("takes 0"));
+        assert!(error(b"ram").contains("takes 1 to 1"));
+        assert!(error(b"ram 1 2").contains("takes 1 to 1"));
+        assert!(error(b"check all").contains("takes 0 to 0"));
+        assert!(error(b"swapon /a size=1 kind=file priority=1 size=2").contains("takes 1 to 4"));
         assert!(error(b"ram lots").contains("'lots'"));
         assert!(error(b"ram 99999999999T").contains("64 bits"));
+    }
+
+    #[test]
+    fn a_device_is_a_path_and_what_it_shall_be() {
+        let spec = DeviceSpec {
+            path: "/a b:2G".into(),
+            ..DeviceSpec::default()
+        };
+        let read = Request::parse(b"swapon /a%20b:2G");
+        assert_eq!(read, Ok(Request::SwapOn(spec.clone())));
+        let spec = DeviceSpec {
+            size: Some(2 << 30),
+            priority: Some(-7),
+            kind: Some(DeviceKind::Block),
+            ..spec
+        };
+        let read = Request::parse(b"swapon /a%20b:2G kind=block priority=-7 size=2G");
+        assert_eq!(read, Ok(Request::SwapOn(spec)));
+        let off = Request::parse(b"swapoff /a%20b%0A");
+        assert_eq!(off, Ok(Request::SwapOff("/a b\n".into())));
+        assert_eq!(Request::parse(b"devices"), Ok(Request::Devices));
+        for line in [
+            &b"swapon /a kind=tape"[..],
+            b"swapon /a kind",
+            b"swapon /a priority=1.5",
+            b"swapon /a speed=11",
+            b"swapon /a =",
+        ] {
+            assert!(error(line).contains("no size="), "{line:?}");
+        }
+        assert!(error(b"swapon a").contains("begins with"));
+        assert!(error(b"swapon /a size=x").contains("'x'"));
     }
 
     #[test]
