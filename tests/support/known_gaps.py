@@ -10,9 +10,6 @@ KNOWN_GAPS = {
     "test_a_disk_that_somebody_else_fills_costs_no_page[": (
         "as above, and freed room is gathered too slowly when the disk turns out full"
     ),
-    "test_a_program_keeps_its_memory_whatever_it_does_to_its_process[spawns_children-signal": (
-        "signal delivery: system() and popen() read an evicted string inside the C library"
-    ),
     "test_a_notebook_gives_the_same_result[none": (
         "without a swap file, close to what compressed RAM can hold, a program crawls"
     ),

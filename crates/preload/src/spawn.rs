@@ -16,6 +16,7 @@ next! {
     fn posix_spawn(pid: *mut c_int, path: *const c_char, actions: *const c_void, attr: *const c_void, argv: Texts, envp: Texts) -> c_int = libc::ENOSYS;
     fn posix_spawnp(pid: *mut c_int, file: *const c_char, actions: *const c_void, attr: *const c_void, argv: Texts, envp: Texts) -> c_int = libc::ENOSYS;
     fn system(command: *const c_char) -> c_int = -1;
+    fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE = core::ptr::null_mut();
 }
 
 /// A list of texts, and the texts.
@@ -121,18 +122,39 @@ spawns! {
     posix_spawnp;
 }
 
-/// `system(3)`, which starts the shell from inside the C library.
+/// What a call names, kept while it lives: the shell is started from inside the C library.
+unsafe fn keep_for_shell(texts: &[*const c_char]) -> Resident {
+    let mut kept = Resident::none();
+    // SAFETY: the caller's texts, and the program's environment.
+    unsafe {
+        texts.iter().for_each(|text| kept.add_text(*text));
+        bring_in(core::ptr::null(), core::ptr::null(), environ);
+    }
+    kept
+}
+
+/// `system(3)`.
 ///
 /// # Safety
 /// As of the C function.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn system(command: *const c_char) -> c_int {
-    let none = core::ptr::null();
-    // SAFETY: the caller's; null is no text.
+    // SAFETY: the caller's promise.
     unsafe {
-        if !command.is_null() {
-            bring_in(command, none, none);
-        }
-        next_in_line::system(command)
+        let _kept = keep_for_shell(&[command]);
+        next::system(command)
+    }
+}
+
+/// `popen(3)`.
+///
+/// # Safety
+/// As of the C function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let _kept = keep_for_shell(&[command, mode]);
+        next::popen(command, mode)
     }
 }
