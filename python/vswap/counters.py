@@ -64,6 +64,11 @@ COUNTERS: tuple[CounterInfo, ...] = (
         "pages taken back from the swap cache before they were compressed",
     ),
     CounterInfo("freed_dropped_pages", "counter", "freed pages given back without swapping them"),
+    CounterInfo(
+        "rejected_pages",
+        "counter",
+        "pages that hardly compress and stayed in memory because no device would take them",
+    ),
     CounterInfo("unmovable_pages", "counter", "times a page could not be moved out and stayed"),
     CounterInfo("pinned_pages", "gauge", "pages that may not be swapped out"),
     CounterInfo("device_written_bytes", "counter", "bytes written to swap devices"),
@@ -72,6 +77,11 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("cleaned_bytes", "counter", "live bytes the cleaner copied"),
     CounterInfo("waited_ns", "counter", "nanoseconds threads waited in faults"),
     CounterInfo("direct_reclaims", "counter", "faults that had to make room themselves"),
+    CounterInfo(
+        "over_budget_faults",
+        "counter",
+        "faults that went over the budget because no room could be made in time",
+    ),
     CounterInfo(
         "alloc_failures", "counter", "allocations refused because nothing more could be moved out"
     ),

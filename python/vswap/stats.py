@@ -88,6 +88,8 @@ class SpaceStats:
     """Pages taken back from the swap cache before they were compressed."""
     freed_dropped_pages: int = 0
     """Freed pages given back without swapping them."""
+    rejected_pages: int = 0
+    """Pages that hardly compress and stayed in memory because no device would take them."""
     unmovable_pages: int = 0
     """Times a page could not be moved out and stayed."""
     pinned_pages: int = 0
@@ -104,6 +106,8 @@ class SpaceStats:
     """Nanoseconds threads waited in faults."""
     direct_reclaims: int = 0
     """Faults that had to make room themselves."""
+    over_budget_faults: int = 0
+    """Faults that went over the budget because no room could be made in time."""
     alloc_failures: int = 0
     """Allocations refused because nothing more could be moved out."""
     poisoned_pages: int = 0

@@ -28,9 +28,17 @@ const HUGE_ALIGNED: usize = 4 << 20;
 
 /// How often, and how far apart, an allocation looks again before it fails.
 const REFUSAL_LOOKS: u32 = 25;
+const REFUSAL_LOOKS_MOST: u32 = 250;
 const REFUSAL_PAUSE_NS: u64 = 8_000_000;
 /// After a refusal the next ones come quickly for this long.
 const REFUSAL_LASTS_NS: u64 = 500_000_000;
+
+/// The share of the log's bytes that live: as the cleaner keeps it in RAM, and
+/// as it can be kept on a device without reading and writing it all the time.
+const LOG_PERCENT: u64 = 85;
+const DEVICE_PERCENT: u64 = 75;
+/// This part of the budget is left for what is on its way in or out.
+const IN_PASSING: u64 = 16;
 
 /// Pages swapped out before their compression tells anything (16 MiB).
 const TELLING_PAGES: u64 = 4096;
@@ -68,15 +76,23 @@ impl Engine {
         Some(addr)
     }
 
-    /// Refuses only after reclaim and cleaning had a moment: memory that was
-    /// just freed takes them some milliseconds to gather.
+    /// Refuses only after reclaim and cleaning had a moment, and as long as
+    /// they move something: memory that was just freed takes them a while to gather.
     fn is_refused_for_good(&self, pages: usize) -> bool {
         let lately =
             now_ns().saturating_sub(self.refused_ns.load(Ordering::Relaxed)) < REFUSAL_LASTS_NS;
-        for _ in 0..if lately { 1 } else { REFUSAL_LOOKS } {
+        let patience = if lately { 1 } else { REFUSAL_LOOKS };
+        let (mut moved, mut vain) = (self.moved(), 0);
+        for _ in 0..REFUSAL_LOOKS_MOST {
             if !self.is_refused(pages) {
                 return false;
             }
+            if vain == patience {
+                break;
+            }
+            let now = self.moved();
+            vain = if now == moved { vain + 1 } else { 0 };
+            moved = now;
             let seen = self.room_event.seen();
             self.reclaim_event.signal();
             self.write_event.signal();
@@ -89,14 +105,18 @@ impl Engine {
         refused
     }
 
-    /// Refuses what could never be held: a full engine has tried, and past
-    /// [`Engine::capacity`] touching the memory could only break the budget.
+    /// Refuses what could never be held: it does not fit as things are, and a
+    /// full engine has tried, or past [`Engine::capacity`] touching the memory
+    /// could only break the budget.
     fn is_refused(&self, pages: usize) -> bool {
         let bytes = (pages as u64) << PAGE_SHIFT;
-        let full = self.is_full() && self.held() + bytes > self.budget.high();
-        full || self
-            .capacity()
-            .is_some_and(|capacity| self.data_bytes() + bytes > capacity)
+        if self.held() + bytes <= self.budget.high() {
+            return false;
+        }
+        self.is_full() && !self.can_write_back()
+            || self
+                .capacity()
+                .is_some_and(|capacity| self.data_bytes() + bytes > capacity)
     }
 
     /// Bytes of the program's that are held somewhere now.
@@ -108,17 +128,27 @@ impl Engine {
     /// How many bytes of the program's fit in RAM and on the devices, judged by
     /// how well its pages have compressed so far. `None` while too little has been swapped out to tell.
     fn capacity(&self) -> Option<u64> {
-        let pages = self.counters.swap_out_pages.get();
+        // The same page may be tried, and stay, many times.
+        let rejected = self.counters.rejected_pages.get();
+        let rejected = rejected.min(self.counters.resident_pages.get());
+        let pages = self.counters.swap_out_pages.get() + rejected;
         if pages < TELLING_PAGES {
             return None;
         }
-        let bytes = self.counters.swap_out_bytes.get().max(1);
-        let percent = ((pages << PAGE_SHIFT) * 100 / bytes).clamp(100, 10_000);
-        let aside =
-            self.counters.unmanaged_bytes.get() + (self.frames.present_pages() << PAGE_SHIFT);
-        let room =
-            self.budget.high().saturating_sub(aside) + self.layer.store().device_capacity().0;
-        Some(room.saturating_mul(percent) / 100)
+        let bytes = self.counters.swap_out_bytes.get() + (rejected << PAGE_SHIFT);
+        // What is in the log leaves holes there; what stays in its place does not.
+        let shrunk = |percent: u64| (pages << PAGE_SHIFT) * percent / bytes.max(1);
+        let aside = self.charged_unmanaged() + (self.frames.present_pages() << PAGE_SHIFT);
+        let high = self.budget.high();
+        let ram = (high - high / IN_PASSING).saturating_sub(aside);
+        let room = ram.saturating_mul(shrunk(LOG_PERCENT).clamp(100, 10_000))
+            + self
+                .layer
+                .store()
+                .device_capacity()
+                .0
+                .saturating_mul(shrunk(DEVICE_PERCENT).min(10_000));
+        Some(room / 100)
     }
 
     fn take_run(&self, pages: usize, align: usize, kind: AllocKind) -> Option<Run> {
@@ -203,6 +233,8 @@ impl Engine {
         self.forget_pins(head.start as usize, head.pages as usize);
         runs.release(head.start, head.pages, true);
         drop(runs);
+        // What was refused a moment ago may fit now, after some patience.
+        self.refused_ns.store(0, Ordering::Relaxed);
         self.counters.handed_out_bytes.sub(head.pages << PAGE_SHIFT);
         self.count_live(-1);
         true

@@ -25,11 +25,15 @@ impl Engine {
 
     /// Would handing out `more` bytes bring the program near its budget?
     pub(crate) fn is_near_budget(&self, more: u64) -> bool {
-        let unmanaged = match self.budget.scope() {
+        self.counters.handed_out_bytes.get() + more + self.charged_unmanaged() >= self.budget.low()
+    }
+
+    /// What is not managed, as far as the budget bounds it.
+    pub(crate) fn charged_unmanaged(&self) -> u64 {
+        match self.budget.scope() {
             Scope::Process => self.counters.unmanaged_bytes.get(),
             Scope::Space => 0,
-        };
-        self.counters.handed_out_bytes.get() + more + unmanaged >= self.budget.low()
+        }
     }
 
     /// Registers the region and the frames, and queues what is present for

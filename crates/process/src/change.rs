@@ -176,7 +176,7 @@ impl Engine {
             other => DeviceError::Memory(other),
         })?;
         store.kept_by(self.threads.reclaim_tid.load(Ordering::Acquire) as i32);
-        self.devices_full.store(false, Ordering::Relaxed);
+        self.devices_full.clear();
         self.room_event.signal();
         Ok(number)
     }

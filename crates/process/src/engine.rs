@@ -40,6 +40,7 @@ use crate::window::Window;
 use crate::worker::Workers;
 use crate::workingset::Clock;
 use crate::world::World;
+use crate::writeback::DevicesFull;
 
 /// Address space per byte of budget, and its bounds: a range far larger than
 /// any budget costs nothing but page-table-free address space.
@@ -85,10 +86,12 @@ pub struct Engine {
     pub(crate) room_event: Event,
     /// Segments to write because the reclaimer waits for room only a device can give.
     pub(crate) writeback_wanted: AtomicU32,
-    /// The last reclaim gained nothing: faults do not wait for it.
-    pub(crate) strained: AtomicBool,
-    /// The last write found no device that takes more.
-    pub(crate) devices_full: AtomicBool,
+    /// When reclaim last gained nothing, 0 if it gained something since: faults do not wait for it.
+    pub(crate) strained_ns: AtomicU64,
+    /// How far things had moved when a fault last waited for room in vain.
+    pub(crate) vain_at: AtomicU64,
+    /// No device takes more, as far as is known.
+    pub(crate) devices_full: DevicesFull,
     private_fds: RankedMutex<Vec<i32>, 8>,
     high_water: AtomicU64,
     live_blocks: AtomicI64,
@@ -149,8 +152,9 @@ impl Engine {
             write_event: Event::new(),
             room_event: Event::new(),
             writeback_wanted: AtomicU32::new(0),
-            devices_full: AtomicBool::new(false),
-            strained: AtomicBool::new(false),
+            devices_full: DevicesFull::default(),
+            strained_ns: AtomicU64::new(0),
+            vain_at: AtomicU64::new(u64::MAX),
             private_fds: RankedMutex::new(private_fds),
             high_water: AtomicU64::new(0),
             live_blocks: AtomicI64::new(0),

@@ -23,13 +23,6 @@ pub enum Patience {
     Fault,
 }
 
-/// How often a fault looks for room, how often it waits for it, and how long.
-const ROOM_TRIES: u32 = 16;
-const ROOM_PAUSES: u32 = 4;
-/// A device that takes segments makes room, at its own speed: worth a longer wait.
-const DEVICE_PAUSES: u32 = 64;
-const ROOM_PAUSE_NS: u64 = 1_000_000;
-
 impl Engine {
     /// Moves what is evictable of a block into the staging area; returns how
     /// many pages left their place (moved, or freed ones dropped).
@@ -43,8 +36,14 @@ impl Engine {
             return 0;
         };
         self.settle(&mut guard);
+        let stubborn = guard.mask(PageState::is_stubborn);
         let dropped = self.drop_freed(&mut guard);
         let moved = self.cache_block(worker, &mut guard, patience);
+        // Passed over once; their bytes may be others the next time.
+        for slot in slots(stubborn) {
+            let state = guard.state(slot).tractable();
+            guard.set(slot, state);
+        }
         // What could not be moved now (shared since a fork, pinned by DMA) may move later.
         if guard.mask(PageState::is_evictable) != 0 {
             self.victims.push(block);
@@ -154,7 +153,9 @@ impl Engine {
         if guard.frame_run() != Some(run) {
             return Some(run);
         }
-        let failed = self.write_out(worker, &mut guard, run);
+        worker.codec.set_refuses_raw(!self.device_takes_more());
+        let (failed, refused) = self.write_out(worker, &mut guard, run);
+        let failed = failed | self.put_back(worker, &mut guard, run, refused);
         if failed != 0 {
             self.frames.put_cached(run, block);
             return None;
@@ -163,9 +164,10 @@ impl Engine {
         Some(run)
     }
 
-    /// Stores every cached page of the run; returns the slots that found no room.
-    fn write_out(&self, worker: &mut Worker, guard: &mut BlockGuard<'_>, run: u32) -> u16 {
-        let (mut written, mut failed) = (0, 0);
+    /// Stores every cached page of the run; returns the slots that found no
+    /// room, and those that are better kept in memory.
+    fn write_out(&self, worker: &mut Worker, guard: &mut BlockGuard<'_>, run: u32) -> (u16, u16) {
+        let (mut written, mut failed, mut refused) = (0, 0, 0);
         for slot in slots(self.cached_in(guard, run)) {
             let Some(entry) = guard.state(slot).entry() else {
                 continue;
@@ -179,11 +181,31 @@ impl Engine {
             self.trace.end(began, Event::SwapOut, page);
             match stored {
                 Ok(_) => written += 1,
+                Err(StoreError::Incompressible) => refused |= span(slot, 1),
                 Err(_) => failed |= span(slot, 1),
             }
         }
         self.note_written_out(guard, written);
-        failed
+        (failed, refused)
+    }
+
+    /// Pages that do not compress go back to their places where no device would
+    /// take them: in the log they would need the RAM they give. Returns the
+    /// slots that stay cached.
+    fn put_back(&self, worker: &Worker, guard: &mut BlockGuard<'_>, run: u32, mask: u16) -> u16 {
+        let Some(uffd) = worker.uffd.as_deref().filter(|_| mask != 0) else {
+            return mask;
+        };
+        let back = self.move_in(uffd, guard, run, mask).done;
+        self.book_return(guard, back);
+        for slot in slots(back) {
+            let state = guard.state(slot).stubborn();
+            guard.set(slot, state);
+        }
+        self.counters
+            .rejected_pages
+            .add(u64::from(back.count_ones()));
+        mask & !back
     }
 
     fn store_page(
@@ -194,60 +216,6 @@ impl Engine {
     ) -> Result<SwapOut, StoreError> {
         let mut pin = self.layer.pin(entry).ok_or(StoreError::NoRoom)?;
         pin.swap_out(page, &mut worker.codec)
-    }
-
-    /// A run with physical pages for a fault that found no room: a spare one,
-    /// else the oldest cached one written out, else a victim taken and written
-    /// out on the spot. `None`: the fault goes over the budget for once.
-    pub(crate) fn spare_run(&self, worker: &mut Worker, faulting: usize) -> Option<u32> {
-        if let Some(run) = self.frames.pop_spare() {
-            return Some(run);
-        }
-        self.counters.direct_reclaims.inc();
-        for _ in 0..4 {
-            if let Some(run) = self.write_out_oldest(worker, Patience::Fault) {
-                return Some(run);
-            }
-            let block = self.victims.pop(self.most_active())?;
-            if block == faulting {
-                self.victims.push(block);
-                continue;
-            }
-            self.take_block(worker, block, Patience::Fault);
-        }
-        None
-    }
-
-    /// Gives pages back until `pages` more fit, for a fault that is about to be
-    /// given fresh ones. Waits for the reclaimer for a moment if need be; after
-    /// that the fault goes over the budget rather than wait for ever.
-    pub(crate) fn make_room(&self, worker: &mut Worker, pages: u32, faulting: usize) {
-        let most = if self.can_write_back() {
-            DEVICE_PAUSES
-        } else {
-            ROOM_PAUSES
-        };
-        let mut pauses = 0;
-        for _ in 0..ROOM_TRIES + most {
-            if self.has_room(pages) {
-                return;
-            }
-            match self.spare_run(worker, faulting) {
-                Some(run) => self.empty_run(run),
-                None if self.is_strained() || pauses == most => return,
-                None => {
-                    pauses += 1;
-                    let seen = self.room_event.seen();
-                    self.handlers.call();
-                    self.reclaim_event.signal();
-                    self.room_event.wait_past(seen, ROOM_PAUSE_NS);
-                }
-            }
-        }
-    }
-
-    fn is_strained(&self) -> bool {
-        self.is_full() || self.strained.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// When every run waits for faults, one of them has to go.

@@ -36,6 +36,7 @@ impl Engine {
             return Outcome::NotOurs;
         };
         let started = now_ns();
+        self.wait_for_room(worker, page);
         let inside = self.world.enter();
         let outcome = self.resolve_page(worker, page, wp);
         drop(inside);

@@ -2,7 +2,7 @@
 //!
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
 //! block, write a run out) → `mover` and `frames` (the staging area). Its way
-//! back: `handlers` (threads) or `signal` → `fault` (the one door) → `swap_in`.
+//! back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` and `ranges`. When any of
 //! it is on at all: `arm`. Devices that come and go: `swapon` (who asks) and
@@ -37,6 +37,7 @@ mod region;
 pub mod registry;
 #[cfg(test)]
 mod replay;
+mod room;
 pub mod runs;
 mod service;
 mod signal;

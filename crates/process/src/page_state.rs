@@ -16,6 +16,7 @@ use vswap_space::EntryId;
 
 const TAG_BITS: u64 = 0xf;
 const UNMOVABLE: u64 = 1 << 4;
+const STUBBORN: u64 = 1 << 5;
 const PIN_SHIFT: u32 = 8;
 const PIN_MASK: u64 = 0xff << PIN_SHIFT;
 const ENTRY_SHIFT: u32 = 16;
@@ -119,6 +120,21 @@ impl PageState {
         Self(self.0 | UNMOVABLE)
     }
 
+    /// The page did not compress and nobody else would take it: reclaim passes it over once.
+    pub const fn is_stubborn(self) -> bool {
+        self.0 & STUBBORN != 0
+    }
+
+    /// The same state, to be passed over once.
+    pub const fn stubborn(self) -> Self {
+        Self(self.0 | STUBBORN)
+    }
+
+    /// The same state, to be tried again.
+    pub const fn tractable(self) -> Self {
+        Self(self.0 & !STUBBORN)
+    }
+
     /// The same pins with another tag; flags and entry go.
     pub const fn retag(self, tag: Tag) -> Self {
         Self(self.0 & PIN_MASK | tag as u64)
@@ -131,7 +147,10 @@ impl PageState {
 
     /// May reclaim move this page out?
     pub const fn is_evictable(self) -> bool {
-        matches!(self.tag(), Tag::Resident) && self.pins() == 0 && !self.is_unmovable()
+        matches!(self.tag(), Tag::Resident)
+            && self.pins() == 0
+            && !self.is_unmovable()
+            && !self.is_stubborn()
     }
 }
 
@@ -162,12 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn pinned_unmovable_and_freed_pages_are_not_evictable() {
+    fn pinned_unmovable_stubborn_and_freed_pages_are_not_evictable() {
         let resident = PageState::of(Tag::Resident);
         assert!(resident.is_evictable());
         assert!(!resident.pinned().unwrap().is_evictable());
         assert!(!resident.unmovable().is_evictable());
         assert!(!PageState::of(Tag::Freed).is_evictable());
+        assert!(!resident.stubborn().is_evictable());
+        assert!(resident.stubborn().tractable().is_evictable());
     }
 
     #[test]

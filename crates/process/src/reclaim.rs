@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
+use vswap_platform::clock::now_ns;
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 use crate::engine::Engine;
@@ -27,6 +28,8 @@ const STEPS_PER_LOOK: u32 = 512;
 /// Segments the writer is asked for at a time, and how long it is waited for.
 const SEGMENTS_PER_CALL: u32 = 4;
 const WRITER_PAUSE_NS: u64 = 2_000_000;
+/// How long a reclaim that gained nothing is not tried again.
+const STRAINED_REST_NS: u64 = 50_000_000;
 
 /// What had been swapped out at the last look.
 #[derive(Clone, Copy, Default)]
@@ -39,6 +42,7 @@ impl Engine {
     /// Reclaims towards the low watermark, for at most one look's worth of steps.
     pub(crate) fn reclaim(&self, worker: &mut Worker) {
         let before = self.swapped_out();
+        let resting = self.rests_from_vain_work();
         let mut dry = false;
         for step in 0..STEPS_PER_LOOK {
             if step % STEPS_PER_SAMPLE == 0 {
@@ -47,19 +51,35 @@ impl Engine {
             if dry || self.held() <= self.budget.low() || self.is_asked() {
                 break;
             }
-            dry = !self.reclaim_step(worker);
+            dry = if resting {
+                self.trim_kept(TRIM_PAGES) == 0
+            } else {
+                !self.reclaim_step(worker)
+            };
         }
         self.sample();
         self.window.adapt(self.window_bounds());
         let over = self.held() > self.budget.high();
         let nothing_gained = dry || !self.has_gained(before);
-        let strained = over && nothing_gained && !self.can_write_back() && !self.is_asked();
-        self.strained.store(strained, Ordering::Relaxed);
         if !over {
+            self.strained_ns.store(0, Ordering::Relaxed);
             self.counters.full.set(0);
-        } else if nothing_gained && !self.let_writer_help() && !self.is_asked() {
-            self.counters.full.set(1);
+        } else if !resting && !self.is_asked() {
+            let strained = nothing_gained && !self.can_write_back();
+            let since = if strained { now_ns() } else { 0 };
+            self.strained_ns.store(since, Ordering::Relaxed);
+            if nothing_gained && !self.let_writer_help() {
+                self.counters.full.set(1);
+            }
         }
+    }
+
+    /// Has the last look just shown that nothing can be gained? Then only what
+    /// the program frees is gathered for a moment: trying every page again and
+    /// again would take the CPU from a program that has nowhere to go.
+    fn rests_from_vain_work(&self) -> bool {
+        let since = self.strained_ns.load(Ordering::Relaxed);
+        since != 0 && now_ns().saturating_sub(since) < STRAINED_REST_NS && !self.device_takes_more()
     }
 
     fn swapped_out(&self) -> Progress {

@@ -299,7 +299,7 @@ impl Engine {
         }
     }
 
-    /// Books pages that are back and gives their entries up.
+    /// Ends a fault that brought pages back.
     fn finish(
         &self,
         uffd: &Userfaultfd,
@@ -307,13 +307,7 @@ impl Engine {
         slot: usize,
         installed: Installed,
     ) -> Outcome {
-        let mut freed = [None; BLOCK_PAGES];
-        for (back, place) in slots(installed.done).zip(freed.iter_mut()) {
-            *place = guard.state(back).entry();
-            guard.retag(back, Tag::Resident);
-        }
-        self.release_entries(&freed);
-        self.pages_came(guard, installed.done);
+        self.book_return(guard, installed.done);
         if installed.occupied & (1 << slot) != 0 {
             log::say(&["a page that is swapped out was mapped without vswap: its place is taken"]);
             vswap_platform::signal::die();
@@ -325,6 +319,17 @@ impl Engine {
             }
             _ => Outcome::Resolved,
         }
+    }
+
+    /// Books pages that are in their places again, and gives their entries up.
+    pub(crate) fn book_return(&self, guard: &mut BlockGuard<'_>, mask: u16) {
+        let mut freed = [None; BLOCK_PAGES];
+        for (back, place) in slots(mask).zip(freed.iter_mut()) {
+            *place = guard.state(back).entry();
+            guard.retag(back, Tag::Resident);
+        }
+        self.release_entries(&freed);
+        self.pages_came(guard, mask);
     }
 
     /// Frees the entries of up to a block's pages that are back or gone. A

@@ -21,6 +21,8 @@ pub struct Worker {
     pub codec: Workspace,
     /// A block of memory to decode into where no frame is free.
     scratch: AnonMap,
+    /// The reclaim thread's: it cannot wait for reclaim.
+    pub is_reclaimer: bool,
 }
 
 impl Worker {
@@ -33,6 +35,7 @@ impl Worker {
             uffd: None,
             codec: Workspace::new(kind).ok_or(Errno::ENOMEM)?,
             scratch: AnonMap::new(BLOCK_SIZE, PAGE_SIZE)?,
+            is_reclaimer: false,
         })
     }
 
@@ -59,7 +62,14 @@ impl Workers {
     /// The kernel's, when their buffers cannot be mapped.
     pub fn new(count: usize, kind: CodecKind) -> Result<Self, Errno> {
         let slots: Result<Vec<_>, _> = (0..count)
-            .map(|_| Worker::new(kind).map(RankedMutex::new))
+            .map(|index| {
+                Worker::new(kind).map(|worker| {
+                    RankedMutex::new(Worker {
+                        is_reclaimer: index == 0,
+                        ..worker
+                    })
+                })
+            })
             .collect();
         Ok(Self { slots: slots? })
     }

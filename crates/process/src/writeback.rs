@@ -1,14 +1,43 @@
 //! The writer: moves the oldest segments to a device while compressed pages
 //! take more of the budget than they should, and cleans the log.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use vswap_platform::clock::now_ns;
 use vswap_units::Bytes;
 
 use crate::engine::Engine;
 
 /// Compressed pages below this are not worth a wait for a device.
 const LEAST_POOL: u64 = 2 << 20;
+
+/// A full device is asked again after this long: room on its disk comes and goes unseen.
+const FULL_LASTS_NS: u64 = 500_000_000;
+
+/// That no device takes more: until places are given back, or for a while.
+#[derive(Default)]
+pub(crate) struct DevicesFull {
+    since_ns: AtomicU64,
+    held_bytes: AtomicU64,
+}
+
+impl DevicesFull {
+    fn note(&self, held_bytes: u64) {
+        self.held_bytes.store(held_bytes, Ordering::Relaxed);
+        self.since_ns.store(now_ns(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.since_ns.store(0, Ordering::Relaxed);
+    }
+
+    fn holds(&self, held_bytes: u64, now: u64) -> bool {
+        let since = self.since_ns.load(Ordering::Relaxed);
+        since != 0
+            && now.saturating_sub(since) < FULL_LASTS_NS
+            && held_bytes >= self.held_bytes.load(Ordering::Relaxed)
+    }
+}
 
 impl Engine {
     /// One step; false when there was nothing to do.
@@ -29,15 +58,40 @@ impl Engine {
 
     fn write_back_one(&self) -> bool {
         let written = self.layer.writeback_oldest(Bytes(0));
-        self.devices_full.store(written.is_err(), Ordering::Relaxed);
+        match written {
+            Ok(Some(_)) => self.devices_full.clear(),
+            Ok(None) => {}
+            Err(_) => self.devices_full.note(self.layer.store().device_bytes().0),
+        }
         matches!(written, Ok(Some(_)))
+    }
+
+    /// Is there a device that takes more?
+    pub(crate) fn device_takes_more(&self) -> bool {
+        let store = self.layer.store();
+        store.can_write_back() && !self.devices_full.holds(store.device_bytes().0, now_ns())
     }
 
     /// Is there a device that takes more, and something to write?
     pub(crate) fn can_write_back(&self) -> bool {
-        let store = self.layer.store();
-        store.can_write_back()
-            && !self.devices_full.load(Ordering::Relaxed)
-            && store.ram_bytes().0 > LEAST_POOL
+        self.device_takes_more() && self.layer.store().ram_bytes().0 > LEAST_POOL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_asked_again_when_places_came_back_or_after_a_while() {
+        let full = DevicesFull::default();
+        assert!(!full.holds(100, now_ns()));
+        full.note(100);
+        let since = full.since_ns.load(Ordering::Relaxed);
+        assert!(full.holds(100, since + 1));
+        assert!(!full.holds(99, since + 1));
+        assert!(!full.holds(100, since + FULL_LASTS_NS));
+        full.clear();
+        assert!(!full.holds(100, since + 1));
     }
 }

@@ -84,8 +84,9 @@ impl Store {
     /// allocates nothing.
     ///
     /// # Errors
-    /// `NoRoom`: no RAM segment is free, or none is allowed to the group. The
-    /// page is the caller's to keep.
+    /// `NoRoom`: no RAM segment is free, or none is allowed to the group.
+    /// `Incompressible`: see [`Workspace::set_refuses_raw`]. The page is the
+    /// caller's to keep.
     pub fn append_for(
         &self,
         group: GroupId,
@@ -110,7 +111,7 @@ impl Store {
             .ram
             .tail(at.slot, at.offset())
             .ok_or(StoreError::NoRoom)?;
-        let stored_bytes = ws.codec.pack(owner, page, tail).ok_or(StoreError::NoRoom)?;
+        let stored_bytes = ws.pack(owner, page, tail)?;
         self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
     }
 
@@ -146,7 +147,7 @@ impl Store {
         page: &[u8],
         ws: &mut Workspace,
     ) -> Result<Stored, StoreError> {
-        let (object, stored_bytes) = ws.pack_aside(owner, page).ok_or(StoreError::NoRoom)?;
+        let (object, stored_bytes) = ws.pack_aside(owner, page)?;
         self.put(open, group, object, stored_bytes, 0)
     }
 

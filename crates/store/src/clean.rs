@@ -16,8 +16,9 @@
 //! is then written again. So there it begins only when less than 60 % of all
 //! places is live, and only victims that are at least half dead are taken. It
 //! does not wait for the device to be full: by then RAM is full too, and the
-//! copies have only the cleaner's spare segments to go to. Dead segments cost
-//! nothing and go back at once.
+//! copies have only the cleaner's spare segments to go to. But when a device
+//! has turned out full all the same, room on it is worth that much, and the
+//! target is that of RAM. Dead segments cost nothing and go back at once.
 //!
 //! **If this is wrong** (all segments equally full of holes, say 80 %), four
 //! bytes are copied per byte freed, and the target stops it at 85 %: compaction
@@ -107,18 +108,19 @@ impl Shelf {
         }
     }
 
-    const fn target_percent(self) -> u64 {
+    /// Live part of everything below which cleaning begins, in percent.
+    const fn target_percent(self, is_tight: bool) -> u64 {
         match self {
-            Self::Ram => TARGET_PERCENT,
-            Self::Device => DEVICE_TARGET_PERCENT,
+            Self::Device if !is_tight => DEVICE_TARGET_PERCENT,
+            _ => TARGET_PERCENT,
         }
     }
 
     /// Live part above which emptying one does not pay.
-    const fn worth_below(self) -> u32 {
+    const fn worth_below(self, is_tight: bool) -> u32 {
         match self {
-            Self::Ram => SEGMENT_GRANULES / 100 * 95,
-            Self::Device => SEGMENT_GRANULES / 2,
+            Self::Device if !is_tight => SEGMENT_GRANULES / 2,
+            _ => SEGMENT_GRANULES / 100 * 95,
         }
     }
 }
@@ -183,6 +185,7 @@ impl Store {
     /// The emptiest segment of these groups, held and marked, if cleaning pays at all.
     fn claim_emptiest(&self, shelf: Shelf, within: &GroupSet) -> Option<(u32, &Segment)> {
         let last_failed = self.last_failed.load(Ordering::Relaxed);
+        let is_tight = self.devices_full.load(Ordering::Relaxed);
         let (mut live, mut whole) = (0_u64, 0_u64);
         let mut best: Option<(u32, u32)> = None;
         for (number, row) in self.table.walk() {
@@ -192,12 +195,12 @@ impl Store {
             let here = row.live();
             live += u64::from(here);
             whole += u64::from(SEGMENT_GRANULES);
-            let candidate = here < shelf.worth_below() && number + 1 != last_failed;
+            let candidate = here < shelf.worth_below(is_tight) && number + 1 != last_failed;
             if candidate && best.is_none_or(|(least, _)| here < least) {
                 best = Some((here, number));
             }
         }
-        let (_, number) = best.filter(|_| live * 100 < whole * shelf.target_percent())?;
+        let (_, number) = best.filter(|_| live * 100 < whole * shelf.target_percent(is_tight))?;
         self.claim(number, shelf)
     }
 

@@ -6,11 +6,15 @@ use vswap_platform::codec::{Lz4, Zstd};
 use vswap_platform::map::AnonMap;
 use vswap_units::PAGE_SIZE;
 
+use crate::error::StoreError;
 use crate::object::{HEADER_BYTES, Header, MAX_OBJECT, MAX_STORED, Tag};
 
 /// A page that does not get this much shorter is stored raw: decoding would
 /// cost more than the bytes are worth.
 const WORTHWHILE: usize = PAGE_SIZE - 64;
+/// A page that stays longer than this gains nothing in RAM: the log is 85 % full
+/// at best, and each object has a header.
+const WORTHWHILE_IN_RAM: usize = PAGE_SIZE / 16 * 13;
 /// With this much room lz4 (4128) and zstd (4112) cannot fail, and lz4 takes
 /// its path without bounds checks.
 const COMPRESS_BOUND: usize = PAGE_SIZE + 64;
@@ -50,6 +54,7 @@ pub struct Workspace {
     /// For reads from a device: [`IO_BYTES`], page aligned.
     pub(crate) io: AnonMap,
     lane: usize,
+    refuses_raw: bool,
 }
 
 impl Workspace {
@@ -72,6 +77,7 @@ impl Workspace {
             aside: AnonMap::new(ASIDE_BYTES, PAGE_SIZE).ok()?,
             io: AnonMap::new(IO_BYTES, PAGE_SIZE).ok()?,
             lane: NEXT_LANE.fetch_add(1, Ordering::Relaxed),
+            refuses_raw: false,
         })
     }
 
@@ -80,14 +86,51 @@ impl Workspace {
         self.lane
     }
 
-    /// [`Codec::pack`] into the buffer of the workspace; returns the object
-    /// with its header, and its stored length.
-    pub(crate) fn pack_aside(&mut self, owner: u64, page: &[u8]) -> Option<(&[u8], u16)> {
+    /// From now on pages that hardly shrink are refused (where no device would
+    /// take them) instead of stored raw.
+    pub const fn set_refuses_raw(&mut self, refuses: bool) {
+        self.refuses_raw = refuses;
+    }
+
+    /// [`Codec::pack`] straight into `out`, the tail of an open segment.
+    ///
+    /// # Errors
+    /// `Incompressible`, where such pages are refused.
+    pub(crate) fn pack(
+        &mut self,
+        owner: u64,
+        page: &[u8],
+        out: &mut [u8],
+    ) -> Result<u16, StoreError> {
         let stored_bytes = self
             .codec
-            .pack(owner, page, self.aside.slice_mut(0, ASIDE_BYTES)?)?;
+            .pack(owner, page, out)
+            .ok_or(StoreError::NoRoom)?;
+        worthwhile(stored_bytes, self.refuses_raw)
+    }
+
+    /// [`Codec::pack`] into the buffer of the workspace; returns the object
+    /// with its header, and its stored length.
+    ///
+    /// # Errors
+    /// `Incompressible`, where such pages are refused.
+    pub(crate) fn pack_aside(
+        &mut self,
+        owner: u64,
+        page: &[u8],
+    ) -> Result<(&[u8], u16), StoreError> {
+        let aside = self
+            .aside
+            .slice_mut(0, ASIDE_BYTES)
+            .ok_or(StoreError::NoRoom)?;
+        let stored_bytes = self
+            .codec
+            .pack(owner, page, aside)
+            .ok_or(StoreError::NoRoom)?;
+        worthwhile(stored_bytes, self.refuses_raw)?;
         let length = HEADER_BYTES + usize::from(stored_bytes);
-        Some((self.aside.slice(0, length)?, stored_bytes))
+        let object = self.aside.slice(0, length).ok_or(StoreError::NoRoom)?;
+        Ok((object, stored_bytes))
     }
 
     /// The same for a page that compresses; `None` for another.
@@ -97,6 +140,15 @@ impl Workspace {
                 .pack_shorter(owner, page, self.aside.slice_mut(0, ASIDE_BYTES)?)?;
         let length = HEADER_BYTES + usize::from(stored_bytes);
         Some((self.aside.slice(0, length)?, stored_bytes))
+    }
+}
+
+#[inline]
+fn worthwhile(stored_bytes: u16, refuses_raw: bool) -> Result<u16, StoreError> {
+    if refuses_raw && usize::from(stored_bytes) > WORTHWHILE_IN_RAM {
+        Err(StoreError::Incompressible)
+    } else {
+        Ok(stored_bytes)
     }
 }
 
@@ -199,6 +251,24 @@ mod tests {
         let noise = crate::testing::noise_page(1);
         assert_eq!(round_trip(CodecKind::Lz4, &noise), Tag::Raw);
         assert_eq!(round_trip(CodecKind::Zstd(1), &noise), Tag::Raw);
+    }
+
+    #[test]
+    fn a_page_that_hardly_shrinks_is_refused_where_that_was_asked_for() {
+        let mut ws = Workspace::new(CodecKind::Lz4).unwrap();
+        ws.set_refuses_raw(true);
+        let mut object = vec![0; MAX_OBJECT];
+        let noise = crate::testing::noise_page(1);
+        assert_eq!(
+            ws.pack(7, &noise, &mut object),
+            Err(StoreError::Incompressible)
+        );
+        assert!(
+            ws.pack(7, &crate::testing::text_page(1), &mut object)
+                .is_ok()
+        );
+        ws.set_refuses_raw(false);
+        assert_eq!(ws.pack(7, &noise, &mut object), Ok(4096));
     }
 
     #[test]

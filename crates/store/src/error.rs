@@ -13,6 +13,8 @@ use crate::location::Location;
 pub enum StoreError {
     /// No RAM segment is free: write back, clean, or keep the page in memory.
     NoRoom,
+    /// The page shrinks too little to be worth RAM, and the workspace was told to refuse such: keep it in memory.
+    Incompressible,
     /// No place on any device is free: the segment stays in RAM.
     Full,
     /// Every device is closed for writing by an earlier error, or there is none.
@@ -32,6 +34,9 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom => f.write_str("no memory for compressed pages is left in the budget"),
+            Self::Incompressible => {
+                f.write_str("the page does not compress enough to be worth keeping in RAM")
+            }
             Self::Full => f.write_str("the swap devices are full"),
             Self::Closed => f.write_str(
                 "no swap device takes writes: none is attached, or an earlier write failed",

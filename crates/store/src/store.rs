@@ -1,5 +1,7 @@
 //! The store: its parts put together.
 
+use core::sync::atomic::AtomicBool;
+
 use vswap_platform::errno::Errno;
 use vswap_units::Bytes;
 
@@ -68,6 +70,8 @@ pub struct Store {
     pub(crate) counters: StoreCounters,
     pub(crate) verify_ram: bool,
     pub(crate) last_failed: LastFailed,
+    /// The last write found no place on any device.
+    pub(crate) devices_full: AtomicBool,
     pub(crate) readahead: Readahead,
 }
 
@@ -99,6 +103,7 @@ impl Store {
             counters: StoreCounters::new(),
             verify_ram: options.verify_ram || cfg!(debug_assertions),
             last_failed: LastFailed::new(0),
+            devices_full: AtomicBool::new(false),
             readahead: Readahead::new(options.readahead_segments as usize)?,
         })
     }

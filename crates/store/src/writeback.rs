@@ -24,6 +24,8 @@
 //!
 //! On any failure the segment stays in RAM, as the oldest, with all its objects.
 
+use core::sync::atomic::Ordering;
+
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::device::Written;
@@ -183,6 +185,8 @@ impl Store {
             return Err(StoreError::Full);
         }
         let written = self.write_counted(bytes, forbidden);
+        self.devices_full
+            .store(matches!(written, Err(StoreError::Full)), Ordering::Relaxed);
         if written.is_err() {
             self.groups.uncharge(payer, Resource::Device);
         }

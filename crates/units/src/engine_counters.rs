@@ -38,6 +38,7 @@ crate::counters! {
     counter swap_in_pages "pages brought back from the store";
     counter second_chance_pages "pages taken back from the swap cache before they were compressed";
     counter freed_dropped_pages "freed pages given back without swapping them";
+    counter rejected_pages "pages that hardly compress and stayed in memory because no device would take them";
     counter unmovable_pages "times a page could not be moved out and stayed";
     gauge pinned_pages "pages that may not be swapped out";
     counter device_written_bytes "bytes written to swap devices";
@@ -46,6 +47,7 @@ crate::counters! {
     counter cleaned_bytes "live bytes the cleaner copied";
     counter waited_ns "nanoseconds threads waited in faults";
     counter direct_reclaims "faults that had to make room themselves";
+    counter over_budget_faults "faults that went over the budget because no room could be made in time";
     counter alloc_failures "allocations refused because nothing more could be moved out";
     counter poisoned_pages "pages whose bytes could not be read back";
     counter workingset_refault_pages "pages that came back after they had been written out";
