@@ -194,10 +194,12 @@ void vswap_space_destroy(vswap_space *space);
 int vswap_set_ram(vswap_space *space, uint64_t bytes);
 
 /**
- * Creates a layer: RAM segments, a codec, and a device file of `device_bytes`
- * in `/var/tmp` (0: none). NULL when it cannot be had.
+ * Creates a layer without devices: RAM segments, a codec, and who shares equal pages (`dedup` 0 nobody, 1 the entries of
+ * a group, 2 all). NULL when it cannot be had.
  */
-vswap_layer *vswap_layer_create(uint32_t ram_segments, int zstd, uint64_t device_bytes);
+vswap_layer *vswap_layer_create(uint32_t ram_segments,
+                                int zstd,
+                                int dedup);
 
 /**
  * Destroys a layer.

@@ -70,7 +70,7 @@ void *vswap_np_calloc(void *ctx, size_t count, size_t size);
 void *vswap_np_realloc(void *ctx, void *block, size_t size);
 void vswap_np_free(void *ctx, void *block, size_t size);
 
-vswap_layer *vswap_layer_create(uint32_t ram_segments, int zstd, uint64_t device_bytes);
+vswap_layer *vswap_layer_create(uint32_t ram_segments, int zstd, int dedup);
 void vswap_layer_destroy(vswap_layer *layer);
 int vswap_layer_allocate(vswap_layer *layer, size_t count, uint64_t *first);
 int vswap_layer_free(vswap_layer *layer, uint64_t first, size_t count);

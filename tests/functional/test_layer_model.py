@@ -58,10 +58,13 @@ class LayerMachine(RuleBasedStateMachine):
         ram_segments=st.integers(2, 6),
         places=st.sampled_from([[4], [16], [1, 2, 3], [8, 8], []]),
         zstd=st.sampled_from([0, 0, 1]),
+        dedup=st.sampled_from([0, 1, 2]),
         parents=st.sampled_from([[], [0, 0], [0, 1, 1], [0, 1, 2, 3]]),
     )
-    def begin(self, ram_segments: int, places: list[int], zstd: int, parents: list[int]) -> None:
-        self.both = Lockstep(ram_segments, places, zstd)
+    def begin(
+        self, ram_segments: int, places: list[int], zstd: int, dedup: int, parents: list[int]
+    ) -> None:
+        self.both = Lockstep(ram_segments, places, zstd, dedup)
         for parent in parents:
             self.both.create_group(parent)
 

@@ -97,9 +97,9 @@ class DeviceState:
 class EngineLayer:
     """One layer; every call may come from several threads."""
 
-    def __init__(self, ram_segments: int, zstd: int = 0) -> None:
+    def __init__(self, ram_segments: int, zstd: int = 0, dedup: int = 0) -> None:
         self._ffi, self._lib = engine().ffi, engine().lib
-        self._layer: Any = self._lib.vswap_layer_create(ram_segments, zstd, 0)
+        self._layer: Any = self._lib.vswap_layer_create(ram_segments, zstd, dedup)
         assert self._layer != self._ffi.NULL
 
     def destroy(self) -> None:

@@ -32,8 +32,11 @@ FAULTS_THAT_CLOSE = (Fault.ERROR, Fault.SHORT)
 class Lockstep:
     """Operations on both; whatever differs is an AssertionError."""
 
-    def __init__(self, ram_segments: int, places: Iterable[int] = (), zstd: int = 0) -> None:
-        self.engine = EngineLayer(ram_segments, zstd)
+    def __init__(
+        self, ram_segments: int, places: Iterable[int] = (), zstd: int = 0, dedup: int = 0
+    ) -> None:
+        self.engine = EngineLayer(ram_segments, zstd, dedup)
+        self.dedup = dedup
         self.model = Layer()
         self.frames = 0
         self.failing = False
@@ -384,7 +387,9 @@ class Lockstep:
             charges.same,
             charges.stored,
         )
-        assert charges.stored <= gauges.stored_bytes <= charges.stored * PAGE_BYTES
+        pages = [e.content for e in self.model.entries.values() if e.backing in STORED]
+        assert len(set(pages)) <= gauges.stored_bytes <= charges.stored * PAGE_BYTES
+        assert self.dedup or charges.stored <= gauges.stored_bytes
         assert gauges.ram_segments <= gauges.ram_limit + CLEANER_SPARE
         assert gauges.device_segments <= self.model.places_wanted_at_most()
 

@@ -5,10 +5,9 @@ use std::ffi::{c_char, c_int, c_void};
 
 use vswap_platform::sync::{Guard, RankedMutex};
 use vswap_platform::tls;
-use vswap_space::{Backing, EntryId, LayerOptions, SwapLayer};
-use vswap_store::device::{FileDevice, SwapDevice};
+use vswap_space::{Backing, Dedup, DedupOptions, EntryId, LayerOptions, SwapLayer};
 use vswap_store::testing::Control;
-use vswap_store::{CodecKind, SEGMENT_BYTES, Store, StoreOptions, Workspace};
+use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::text;
@@ -43,33 +42,39 @@ impl vswap_layer {
     }
 }
 
-/// Creates a layer: RAM segments, a codec, and a device file of `device_bytes`
-/// in `/var/tmp` (0: none). NULL when it cannot be had.
+/// Pages that a layer under test remembers for finding equal ones.
+const INDEX_PAGES: usize = 1 << 14;
+
+/// Creates a layer without devices: RAM segments, a codec, and who shares equal pages (`dedup` 0 nobody, 1 the entries of
+/// a group, 2 all). NULL when it cannot be had.
 #[unsafe(no_mangle)]
 pub extern "C" fn vswap_layer_create(
     ram_segments: u32,
     zstd: c_int,
-    device_bytes: u64,
+    dedup: c_int,
 ) -> *mut vswap_layer {
-    build(ram_segments, zstd, device_bytes)
+    build(ram_segments, zstd, dedup)
         .map_or(std::ptr::null_mut(), |layer| Box::into_raw(Box::new(layer)))
 }
 
-fn build(ram_segments: u32, zstd: c_int, device_bytes: u64) -> Option<vswap_layer> {
+fn build(ram_segments: u32, zstd: c_int, dedup: c_int) -> Option<vswap_layer> {
     let kind = if zstd > 0 {
         CodecKind::Zstd(zstd)
     } else {
         CodecKind::Lz4
     };
-    let places = u32::try_from(device_bytes / SEGMENT_BYTES as u64).ok()?;
-    let mut store = Store::new(StoreOptions::new(ram_segments, places + LATER_PLACES)).ok()?;
-    if places > 0 {
-        let dir = std::path::Path::new("/var/tmp");
-        let file = vswap_platform::file::SwapFile::open_unnamed(dir).ok()?;
-        let device: Box<dyn SwapDevice> = Box::new(FileDevice::new(file, Bytes(device_bytes)));
-        store.attach(device).ok()?;
-    }
-    assemble(store, kind, MOST_ENTRIES)
+    let scope = match dedup {
+        0 => Dedup::Off,
+        1 => Dedup::Group,
+        _ => Dedup::Space,
+    };
+    let store = Store::new(StoreOptions::new(ram_segments, LATER_PLACES)).ok()?;
+    let made = assemble(store, kind, MOST_ENTRIES)?;
+    let layer = made.layer.with_dedup(DedupOptions::new(scope, INDEX_PAGES));
+    Some(vswap_layer {
+        layer: layer.ok()?,
+        ..made
+    })
 }
 
 /// A layer for so many entries over a store.

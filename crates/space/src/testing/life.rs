@@ -3,9 +3,12 @@
 use super::oracle::{Known, Oracle, PageOf, Trouble};
 use super::payers::Place;
 use super::script::{Op, Script};
-use crate::{Backing, EntryId, GroupId, LayerOptions, SwapInError, SwapLayer, SwapOut};
+use crate::{
+    Backing, Dedup, DedupOptions, EntryId, GroupId, LayerOptions, SwapInError, SwapLayer, SwapOut,
+};
 use std::collections::BTreeMap;
 use vswap_platform::errno::Errno;
+use vswap_store::dedup::{Fingerprint, fingerprint};
 use vswap_store::testing::{Control, Fault};
 use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
 use vswap_units::{BLOCK_PAGES, Bytes, PAGE_SIZE};
@@ -34,6 +37,8 @@ pub struct Tally {
     pub failed_reads: usize,
     /// Devices taken off.
     pub swapoffs: usize,
+    /// Swap-outs that found an equal page.
+    pub shared: u64,
 }
 
 pub(super) struct Life<'a> {
@@ -52,6 +57,20 @@ pub(super) struct Life<'a> {
     /// Whether it goes on as the child of a process that forked.
     pub(super) forked: bool,
     pub(super) tally: Tally,
+}
+
+#[derive(Clone, Copy)]
+struct Print(Fingerprint);
+
+impl Default for Print {
+    fn default() -> Self {
+        Self(fingerprint)
+    }
+}
+
+/// Makes most pages look like others.
+fn alike(page: &[u8]) -> u64 {
+    fingerprint(page) % 8
 }
 
 /// Lives the life that `bytes` tell and returns what it came to. `None` where there is no address space for a layer.
@@ -87,9 +106,16 @@ impl<'a> Life<'a> {
         let options = LayerOptions {
             max_entries: 1 << 14,
         };
+        let dedup = DedupOptions {
+            scope: script.choice(&[Dedup::Group, Dedup::Space, Dedup::Off]),
+            index_pages: 1 << 12,
+            // Half of the lives have to tell pages by their bytes alone.
+            fingerprint: script.choice(&[Print(fingerprint), Print(alike)]).0,
+        };
+        let layer = SwapLayer::new(options, store).ok()?;
         let mut life = Self {
             script,
-            layer: SwapLayer::new(options, store).ok()?,
+            layer: layer.with_dedup(dedup).ok()?,
             workspace: Workspace::new(codec)?,
             devices: Vec::new(),
             attached: 0,
@@ -408,6 +434,7 @@ impl<'a> Life<'a> {
         let all: Vec<_> = owners
             .flat_map(|(&entry, &(count, _))| core::iter::repeat_n(entry, count.max(1) as usize))
             .collect();
+        self.tally.shared = self.layer.gauges().dedup_hits;
         self.layer.free_into(&all, &mut |_, _| {});
         self.oracle.entries.clear();
         while let Some(group) = self.groups.pop() {

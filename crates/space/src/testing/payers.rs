@@ -161,6 +161,7 @@ impl Tally {
             moved: self.moved + other.moved,
             failed_reads: self.failed_reads + other.failed_reads,
             swapoffs: self.swapoffs + other.swapoffs,
+            shared: self.shared + other.shared,
         }
     }
 }

@@ -21,6 +21,7 @@ fn every_life_of_the_corpus_keeps_every_byte_and_every_law() {
     let lives = corpus().map(|life| live(&life).unwrap());
     let sum = lives.fold(Tally::default(), Tally::plus);
     assert!(sum.without_room > 0 && sum.written > 0, "{sum:?}");
+    assert!(sum.shared > 0, "{sum:?}");
     assert!(
         sum.moved > 0 && sum.failed_reads > 0 && sum.swapoffs > 0,
         "{sum:?}"
