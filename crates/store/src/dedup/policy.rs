@@ -1,19 +1,21 @@
 //! Whether looking for equal pages pays.
 //!
 //! **The argument.** Where there are no duplicates every look is lost, and a
-//! page that is swapped out may be slowed by less than 5 %. A look is a
-//! fingerprint, one cache line of the index read and later written: about 2 % of
-//! compressing a page. A candidate that turns out different costs a decode, a
-//! quarter of compressing. A duplicate that is found saves the compression, most
-//! of which pays for it, and its bytes. So there are two brakes:
+//! page that is swapped out may be slowed by less than 5 %. A look (fingerprint,
+//! one line of the index read and later written) took 165 ns, where compressing
+//! took 1250 to 1880 and all of swap-out 3200 to 4700 ns: 4 to 5 %. A candidate
+//! that turns out different costs a decode besides, a quarter of compressing. A
+//! duplicate that is found saves the compression, which pays for some ten looks,
+//! and its bytes. So there are two brakes:
 //!
-//! *Awake or dozing.* The index finds duplicates only as far back as it
-//! remembers. When as many pages as it can remember have gone by with less than
-//! one in 32 found, everything that could have been found had its chance, and
-//! the policy dozes: it looks at one page in 8, chosen by content, so that all
-//! copies of a chosen page are looked at and real duplicates show at the rate
-//! they have. One in 16 of those found wakes it. What went by while it dozed is
-//! found in its eighth part only.
+//! *The share of pages looked at.* All while looking pays. When less than one in
+//! 32 of a window was found, every second one: two copies of something large are
+//! still found for the better half, at half the price. When as many pages as the
+//! index can remember have gone by so, what could have been found had its chance,
+//! and one page in 8 is looked at, which costs 1 to 2 %. Pages are chosen by
+//! content, so that all copies of a chosen one are looked at and duplicates show
+//! at the rate they have; 16 found among at most 256 looked at bring all back.
+//! What went by meanwhile is found in that share only.
 //!
 //! *Credit.* A comparison in vain costs one of at most 64 credits; 32 pages
 //! looked at, or one duplicate found, earn one. Pages that nearly all look alike
@@ -27,18 +29,21 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-/// While dozing one page in so many (a power of two) is looked at.
-const DOZING_SHARE: u64 = 8;
-/// Below one found in so many, at the end of a window, looking does not pay.
+/// One page in so many (powers of two) is looked at: all, where that has not paid
+/// lately, and where it has not paid for long.
+const ALL: u32 = 1;
+const DOUBTFUL: u32 = 2;
+const DOZING: u32 = 8;
+/// Looks after which it is decided anew whether all pages are worth it.
+const WINDOW: usize = 8192;
+/// Below one found in so many they are not.
 const PAYS: usize = 32;
-/// Looks of a dozing policy after which it decides anew, and how many found wake it.
-const DOZING_WINDOW: usize = 256;
+/// Looks within which so many found bring all pages back.
+const SAMPLE: usize = 256;
 const WAKES: usize = 16;
 /// The most credits, and what a page looked at earns of one.
 const CREDITS: u32 = 64 * CREDIT;
 const CREDIT: u32 = 32;
-/// The shortest window of an awake policy, for a tiny index.
-const LEAST_WINDOW: usize = 4096;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -47,38 +52,42 @@ pub struct Policy {
     looks: AtomicUsize,
     /// How many of them were duplicates.
     found: AtomicUsize,
-    /// Looks until the next decision, while awake.
-    window: usize,
-    dozing: AtomicU32,
+    /// One page in so many is looked at.
+    share: AtomicU32,
+    /// Pages that may go by in doubt before it dozes.
+    patience: usize,
+    /// Pages that went by in doubt.
+    doubted: AtomicUsize,
     /// In 32nds of a credit.
     credit: AtomicU32,
 }
 
 impl Policy {
-    /// Awake, over an index that remembers so many pages.
+    /// One that looks at all pages, over an index that remembers so many.
     #[must_use]
     pub fn new(index_pages: usize) -> Self {
         Self {
             looks: AtomicUsize::new(0),
             found: AtomicUsize::new(0),
-            window: index_pages.max(LEAST_WINDOW),
-            dozing: AtomicU32::new(0),
+            share: AtomicU32::new(ALL),
+            patience: index_pages,
+            doubted: AtomicUsize::new(0),
             credit: AtomicU32::new(CREDITS),
         }
     }
 
     /// Is this page to be looked at?
     pub fn admits(&self, print: u64) -> bool {
-        let dozing = self.is_dozing();
+        let share = self.share();
         // The middle bits choose neither the bucket nor the tag alone.
-        if dozing && !(print >> 40).is_multiple_of(DOZING_SHARE) {
+        if !(print >> 40).is_multiple_of(u64::from(share)) {
             return false;
         }
         let looks = self.looks.load(Relaxed) + 1;
         self.looks.store(looks, Relaxed);
         self.earn(1);
-        if looks >= if dozing { DOZING_WINDOW } else { self.window } {
-            self.decide(dozing, looks);
+        if looks >= if share == ALL { WINDOW } else { SAMPLE } {
+            self.decide(share, looks);
         }
         true
     }
@@ -90,8 +99,12 @@ impl Policy {
 
     /// A candidate was what it looked like.
     pub fn note_found(&self) {
-        self.found.store(self.found.load(Relaxed) + 1, Relaxed);
+        let found = self.found.load(Relaxed) + 1;
+        self.found.store(found, Relaxed);
         self.earn(CREDIT);
+        if self.share() != ALL && found >= WAKES {
+            self.begin(ALL);
+        }
     }
 
     /// A candidate was compared in vain.
@@ -100,9 +113,9 @@ impl Policy {
         self.credit.store(left, Relaxed);
     }
 
-    /// Does it look at few pages only?
-    pub fn is_dozing(&self) -> bool {
-        self.dozing.load(Relaxed) != 0
+    /// One page in so many is looked at now.
+    pub fn share(&self) -> u32 {
+        self.share.load(Relaxed)
     }
 
     fn earn(&self, part: u32) {
@@ -112,11 +125,25 @@ impl Policy {
         }
     }
 
-    fn decide(&self, dozing: bool, looks: usize) {
-        let found = self.found.swap(0, Relaxed);
+    fn decide(&self, share: u32, looks: usize) {
+        let pays = self.found.load(Relaxed) >= looks.div_ceil(PAYS);
+        let gone_by = self.doubted.load(Relaxed) + looks * share as usize;
+        match share {
+            ALL if pays => self.begin(ALL),
+            ALL => self.begin(DOUBTFUL),
+            DOUBTFUL if gone_by < self.patience => {
+                self.begin(DOUBTFUL);
+                self.doubted.store(gone_by, Relaxed);
+            }
+            _ => self.begin(DOZING),
+        }
+    }
+
+    fn begin(&self, share: u32) {
+        self.share.store(share, Relaxed);
         self.looks.store(0, Relaxed);
-        let pays = found >= if dozing { WAKES } else { looks.div_ceil(PAYS) };
-        self.dozing.store(u32::from(!pays), Relaxed);
+        self.found.store(0, Relaxed);
+        self.doubted.store(0, Relaxed);
     }
 }
 
@@ -124,7 +151,7 @@ impl Policy {
 mod tests {
     use super::*;
 
-    /// Shows pages `print(0..n)`, of which every `nth` looked at is a duplicate; returns the looks.
+    /// Shows `n` pages, of which every `nth` looked at is a duplicate; returns the looks.
     fn show(policy: &Policy, n: u64, nth: usize) -> usize {
         let mut looks = 0;
         for i in 0..n {
@@ -139,30 +166,38 @@ mod tests {
     }
 
     #[test]
-    fn without_duplicates_it_dozes_after_an_index_full_and_looks_at_an_eighth() {
-        let policy = Policy::new(10_000);
-        assert_eq!(show(&policy, 10_000, usize::MAX), 10_000);
-        assert!(policy.is_dozing());
+    fn without_duplicates_it_soon_looks_at_half_and_after_an_index_full_at_an_eighth() {
+        let policy = Policy::new(50_000);
+        assert_eq!(show(&policy, WINDOW as u64, usize::MAX), WINDOW);
+        assert_eq!(policy.share(), DOUBTFUL);
+        let looks = show(&policy, 40_000, usize::MAX);
+        assert!((19_000..21_000).contains(&looks), "{looks}");
+        assert_eq!(policy.share(), DOUBTFUL);
+        show(&policy, 15_000, usize::MAX);
+        assert_eq!(policy.share(), DOZING);
         let looks = show(&policy, 80_000, usize::MAX);
         assert!((9_000..11_000).contains(&looks), "{looks}");
     }
 
     #[test]
-    fn duplicates_that_appear_wake_it_and_keep_it_awake() {
-        let policy = Policy::new(10_000);
-        show(&policy, 10_000, usize::MAX);
-        assert!(policy.is_dozing());
-        show(&policy, 20_000, 8);
-        assert!(!policy.is_dozing());
-        assert_eq!(show(&policy, 50_000, 8), 50_000);
+    fn duplicates_that_appear_wake_it_at_once_and_keep_it_awake() {
+        for gone_by in [WINDOW as u64, 200_000] {
+            let policy = Policy::new(10_000);
+            show(&policy, gone_by, usize::MAX);
+            assert_ne!(policy.share(), ALL);
+            show(&policy, 2_000, 8);
+            assert_eq!(policy.share(), ALL);
+            assert_eq!(show(&policy, 50_000, 8), 50_000);
+        }
     }
 
     #[test]
     fn candidates_in_vain_are_soon_compared_once_in_32_looks() {
         let policy = Policy::new(1 << 20);
         let mut compared = 0;
-        for i in 0..32_000 {
-            assert!(policy.admits(i));
+        for _ in 0..32_000 {
+            // Of every share.
+            assert!(policy.admits(0));
             if policy.can_afford() {
                 policy.note_different();
                 compared += 1;
