@@ -60,10 +60,12 @@ impl Engine {
         self.counters.workingset_refault_pages.add(pages);
         let distance = self.clock.since(stamp);
         self.window.refaulted(distance, pages, self.window_bounds());
-        if distance > self.evictable_pages() || !is_whole(guard, back) {
+        if distance > self.evictable_pages() {
             return;
         }
-        if self.victims.used(guard.index(), self.most_active()) {
+        if !is_whole(guard, back) {
+            self.victims.pressed();
+        } else if self.victims.used(guard.index(), self.most_active()) {
             self.counters.workingset_activate_pages.add(pages);
         }
     }
@@ -83,11 +85,13 @@ impl Engine {
 }
 
 /// Is nearly all of the block (seven eighths of the pages it has) in its place,
-/// with `back`? A block used only here and there stays an ordinary victim: the
-/// more of those are spared, the fewer pages reclaim finds in each of the others.
+/// and did half of it come back at one go? A block that is used here and there
+/// stays an ordinary victim, also when it has filled up by and by: the more of
+/// those are spared, the fewer pages reclaim finds in each of the others, and
+/// at random none is better than another.
 fn is_whole(guard: &BlockGuard<'_>, back: u16) -> bool {
     let out = (guard.tagged(Tag::Swapped) & !back).count_ones() as usize;
     let resident = (guard.tagged(Tag::Resident) | back).count_ones() as usize;
     debug_assert!(out + resident <= BLOCK_PAGES);
-    out * 7 <= resident
+    out * 7 <= resident && back.count_ones() as usize * 2 >= out + resident
 }

@@ -137,6 +137,18 @@ impl Victims {
         true
     }
 
+    /// A block came back soon but gets no place: what is active may be cold
+    /// all the same, so this asks for room as the others do.
+    pub fn pressed(&self) {
+        if self.policy == Policy::Fifo {
+            return;
+        }
+        let mut lists = self.lists.lock();
+        if lists.active.len() > 0 && lists.cooling.grants() {
+            self.cool(&mut lists);
+        }
+    }
+
     /// A block taken from the queues has been written out.
     pub fn written_out(&self, block: usize) {
         let block = block as u32;
@@ -274,6 +286,20 @@ mod tests {
         assert_eq!((victims.len(), victims.active()), (6, 2));
         sound(&victims);
         assert_eq!(drain(&victims, 3), [0, 2, 3, 4, 1, 7]);
+    }
+
+    #[test]
+    fn blocks_in_use_here_and_there_cool_active_ones_that_do_not_come_back() {
+        let victims = Victims::new(100, Policy::Workingset).unwrap();
+        (0..40).for_each(|block| assert!(victims.used(block, 40)));
+        for _ in 0..150 {
+            victims.pressed();
+            if let (true, Some(block)) = (victims.len() > victims.active(), victims.pop(40)) {
+                victims.written_out(block);
+            }
+        }
+        assert_eq!(victims.active(), 0);
+        sound(&victims);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! the block from being written out (a hundred); a touch of a page that is
 //! still in its place costs nothing and is not seen. So the window is worth its
 //! faults where many blocks that get to the queue's end are in use. Then, when
-//! hits are more than an eighth of what leaves the window, it widens by a
-//! quarter. Where they are under a 32nd (a scan, a loop), it narrows by an
-//! eighth, and pages stay in their place instead. A refault from nearer than
+//! hits are more than a quarter of what leaves the window, it widens by a
+//! quarter. Where they are under a 16th (a scan, a loop), it narrows by an
+//! eighth, and pages stay in their place instead. Both shares are for the window
+//! it starts with, and in proportion for others: at random, hits grow with the
+//! window and prove nothing. A refault from nearer than
 //! one window counts as a hit: somewhat wider, and it would have been one. Blocks
 //! that were hit go to the active list, so hits end by themselves.
 //!
@@ -105,9 +107,10 @@ impl Window {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let hits = take(&self.hit_pages) + take(&self.near_pages);
         take(&self.written_pages);
-        let adapted = if hits > gone / 8 {
+        let (hits_per_run, gone_per_run) = (hits * bounds.start as u64, gone * runs as u64);
+        let adapted = if hits_per_run > gone_per_run / 4 {
             runs + runs / 4
-        } else if hits < gone / 32 {
+        } else if hits_per_run < gone_per_run / 16 {
             runs - runs / 8
         } else {
             runs
@@ -139,10 +142,23 @@ mod tests {
         let bounds = Bounds::new(RAM, 1 << 20, false);
         let start = Window::default().runs(bounds);
         assert_eq!(start as u64, RAM / 32 / BLOCK_SIZE as u64);
-        assert_eq!(after(100, 50_000, 0, 50_000, bounds), start * 4);
-        assert_eq!(after(100, 0, 50_000, 100_000, bounds), start * 4);
+        assert_eq!(after(100, 100_000, 0, 0, bounds), start * 4);
+        assert_eq!(after(100, 0, 110_000, 100_000, bounds), start * 4);
         assert_eq!(after(100, 100, 0, 100_000, bounds), start / 4);
         assert_eq!(after(100, 10_000, 0, 90_000, bounds), start);
+    }
+
+    #[test]
+    fn hits_that_only_grow_with_the_window_do_not_widen_it() {
+        let bounds = Bounds::new(RAM, 1 << 20, false);
+        let window = Window::default();
+        for _ in 0..100 {
+            let hits = 10_000 * window.runs(bounds) / bounds.start;
+            window.hit(hits as u64);
+            window.written(100_000 - hits as u64);
+            window.adapt(bounds);
+        }
+        assert_eq!(window.runs(bounds), bounds.start);
     }
 
     #[test]
