@@ -140,6 +140,73 @@ int vswap_swapoff(vswap_space *space,
 int vswap_devices(vswap_space *space, char *json, size_t len);
 
 /**
+ * Makes a group below `parent` (0: the root) with the limits of the lines
+ * `key=value` (ram_max, zswap_max, swap_max: a size or none; writeback: on or
+ * off; devices=all, or any number of device=NAME). Its key goes to `out`.
+ * Returns 0, or -errno with one clear sentence in `err`.
+ *
+ * # Safety
+ * `space` is a handle; `name` and `limits` are C strings; `out` is writable;
+ * `err` has room for `err_len` bytes.
+ */
+int vswap_group_create(vswap_space *space,
+                       uint32_t parent,
+                       const char *name,
+                       const char *limits,
+                       uint32_t *out,
+                       char *err,
+                       size_t err_len);
+
+/**
+ * Changes limits of a group: all that the lines name, or none. Returns 0, or
+ * -errno with one clear sentence in `err`.
+ *
+ * # Safety
+ * `space` is a handle; `limits` is a C string; `err` has room for `err_len` bytes.
+ */
+int vswap_group_set(vswap_space *space,
+                    uint32_t group,
+                    const char *limits,
+                    char *err,
+                    size_t err_len);
+
+/**
+ * Ends a group without live blocks and children. Returns 0, or -errno with one
+ * clear sentence in `err` (-EBUSY: something of it lives).
+ *
+ * # Safety
+ * `space` is a handle; `err` has room for `err_len` bytes.
+ */
+int vswap_group_close(vswap_space *space, uint32_t group, char *err, size_t err_len);
+
+/**
+ * Moves up to `bytes` of a group out of compressed RAM to a device; where it may
+ * not use one, out of memory into compressed RAM. Returns how many were moved,
+ * or -ENOENT.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+int64_t vswap_group_drain(vswap_space *space, uint32_t group, uint64_t bytes);
+
+/**
+ * What all groups hold and may hold, as a JSON list. Returns the bytes it takes
+ * with its end; more than `len`: it was cut, ask again. -EINVAL without a space.
+ *
+ * # Safety
+ * `space` is a handle; `json` has room for `len` bytes.
+ */
+int64_t vswap_groups(vswap_space *space, char *json, size_t len);
+
+/**
+ * A block as from `vswap_malloc`, paid for by a group; freed as any other.
+ *
+ * # Safety
+ * `space` is a handle.
+ */
+void *vswap_group_malloc(vswap_space *space, uint32_t group, size_t size, size_t align);
+
+/**
  * Creates a space from `key=value` lines (see docs/python.md). Returns 0, or
  * -errno with one clear sentence in `err`.
  *
@@ -595,6 +662,15 @@ int64_t vswap_unpin(vswap_space *space, void *addr, size_t len);
  * `space` is a handle, `out` is writable.
  */
 int vswap_np_context(vswap_space *space, size_t threshold, void **out);
+
+/**
+ * Makes a context for the handler of a group of `space` (0: the root). Returns
+ * 0 or -EINVAL.
+ *
+ * # Safety
+ * `space` is a handle, `out` is writable.
+ */
+int vswap_np_group_context(vswap_space *space, uint32_t group, size_t threshold, void **out);
 
 /**
  * Frees a context that no array's handler refers to any more.

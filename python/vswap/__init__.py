@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         UnsupportedKernelError,
         VswapError,
     )
+    from vswap.groups import Group, GroupStats
     from vswap.space import SwapSpace, current
     from vswap.stats import SpaceStats
 
@@ -28,6 +29,8 @@ __all__ = [
     "ConfigError",
     "Device",
     "EngineMismatchError",
+    "Group",
+    "GroupStats",
     "SpaceInUseError",
     "SpaceStats",
     "SwapSpace",
@@ -42,6 +45,8 @@ _HOMES = {
     "ConfigError": "vswap.errors",
     "Device": "vswap.devices",
     "EngineMismatchError": "vswap.errors",
+    "Group": "vswap.groups",
+    "GroupStats": "vswap.groups",
     "SpaceInUseError": "vswap.errors",
     "SpaceStats": "vswap.stats",
     "SwapSpace": "vswap.space",

@@ -63,7 +63,17 @@ int vswap_trace_on(vswap_space *space, int on);
 size_t vswap_trace_capacity(void);
 int64_t vswap_trace_read(vswap_space *space, uint64_t from, uint64_t *words, size_t count);
 
+int vswap_group_create(vswap_space *space, uint32_t parent, const char *name, const char *limits,
+                       uint32_t *out, char *err, size_t err_len);
+int vswap_group_set(vswap_space *space, uint32_t group, const char *limits, char *err,
+                    size_t err_len);
+int vswap_group_close(vswap_space *space, uint32_t group, char *err, size_t err_len);
+int64_t vswap_group_drain(vswap_space *space, uint32_t group, uint64_t bytes);
+int64_t vswap_groups(vswap_space *space, char *json, size_t len);
+void *vswap_group_malloc(vswap_space *space, uint32_t group, size_t size, size_t align);
+
 int vswap_np_context(vswap_space *space, size_t threshold, void **out);
+int vswap_np_group_context(vswap_space *space, uint32_t group, size_t threshold, void **out);
 void vswap_np_context_free(void *ctx);
 void *vswap_np_malloc(void *ctx, size_t size);
 void *vswap_np_calloc(void *ctx, size_t count, size_t size);

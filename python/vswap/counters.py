@@ -111,6 +111,7 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("shared_objects", "gauge", "stored objects that several pages share or shared"),
     CounterInfo("shared_pages", "gauge", "swapped pages that are shares in such an object"),
     CounterInfo("dedup_saved_bytes", "gauge", "compressed bytes that are not stored twice"),
+    CounterInfo("groups", "gauge", "groups of memory with a name"),
     CounterInfo("armed", "gauge", "1 while managed memory is registered for faults"),
     CounterInfo("full", "gauge", "1 while nothing more can be moved out"),
     CounterInfo("mode", "gauge", "fault delivery: 1 thread, 2 signal"),

@@ -20,21 +20,22 @@ from vswap import devices as _devices
 from vswap._abi import SCOPE_PROCESS, SCOPE_SPACE
 from vswap._config_text import DEFAULT_MIN_ALLOC, check_min_alloc, space_config
 from vswap._loader import Engine, error_for
+from vswap._makers import ArrayMaker
 from vswap.devices import AUTO_DEVICE, Device
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
 from vswap.sizes import check_floor, format_size, parse_budget
 from vswap.stats import SpaceStats
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from vswap.groups import Group
 
 _TEXT_BYTES = 64 << 10
 _ERROR_BYTES = 1024
 
 
-class SwapSpace:
+class SwapSpace(ArrayMaker):
     """A space of swappable memory with a RAM budget of its own.
 
     Used as a context manager it takes every NumPy array of at least
@@ -101,7 +102,7 @@ class SwapSpace:
         self._numpy = numpy
         self._threads = threads
         self._threshold = threshold
-        self._capsule: object | None = None
+        self._groups: weakref.WeakValueDictionary[int, Group] = weakref.WeakValueDictionary()
         self._depth = 0
         self._depth_lock = threading.Lock()
         self._closed = False
@@ -163,69 +164,58 @@ class SwapSpace:
             raise VswapError("this space is closed")
         return self._handle
 
-    # -- arrays -------------------------------------------------------------
+    # -- arrays and groups --------------------------------------------------
 
-    def empty(self, shape: Any, dtype: DTypeLike = float, order: Any = "C") -> Array:
-        """Return an uninitialised array in this space."""
-        with self._taking() as np:
-            return _as_array(np.empty(shape, dtype, order))
+    def _new_np_context(self, out: Any) -> int:
+        return int(self._engine.lib.vswap_np_context(self._handle, self._threshold, out))
 
-    def zeros(self, shape: Any, dtype: DTypeLike = float, order: Any = "C") -> Array:
-        """Return an array of zeros in this space; untouched pages take no room."""
-        with self._taking() as np:
-            return _as_array(np.zeros(shape, dtype, order))
+    def group(
+        self,
+        name: str,
+        *,
+        ram_max: str | int | None = None,
+        zswap_max: str | int | None = None,
+        swap_max: str | int | None = None,
+        writeback: bool = True,
+        devices: Sequence[str | os.PathLike[str]] | None = None,
+        parent: Group | None = None,
+    ) -> Group:
+        """Make a part of this space with limits of its own; see ``Group``.
 
-    def ones(self, shape: Any, dtype: DTypeLike | None = None, order: Any = "C") -> Array:
-        """Return an array of ones in this space."""
-        with self._taking() as np:
-            return _as_array(np.ones(shape, dtype, order))
+        Args:
+            name: told apart from the others below the same parent.
+            ram_max: RAM it may hold in all: in memory and compressed.
+            zswap_max: compressed RAM it may hold, in segments of 256 KiB.
+            swap_max: bytes it may hold on devices, in segments of 256 KiB.
+            writeback: whether its bytes may go to a device at all.
+            devices: the devices it may use, as the space names them; None: all.
+            parent: the group it is a part of; its limits bind too.
+        """
+        from vswap.groups import limits_text, make_group
 
-    def full(
-        self, shape: Any, value: Any, dtype: DTypeLike | None = None, order: Any = "C"
-    ) -> Array:
-        """Return an array filled with ``value`` in this space."""
-        with self._taking() as np:
-            return _as_array(np.full(shape, value, dtype, order))
+        limits = limits_text(
+            ram_max=ram_max,
+            zswap_max=zswap_max,
+            swap_max=swap_max,
+            writeback=writeback,
+            devices=devices,
+        )
+        made = make_group(self, name, parent, limits)
+        self._groups[made._key] = made
+        return made
 
-    def array(self, values: ArrayLike, dtype: DTypeLike | None = None, order: Any = "K") -> Array:
-        """Return a copy of ``values`` in this space."""
-        with self._taking() as np:
-            return _as_array(np.array(values, dtype, copy=True, order=order))
+    def groups(self) -> list[Group]:
+        """Return the groups there are now, each behind the one above it."""
+        from vswap.groups import Group, told_groups
 
-    def load(self, file: str | os.PathLike[str], *, allow_pickle: bool = False) -> Array:
-        """Return the array of an ``.npy`` file, read into this space."""
-        from vswap._arrays import load_npy
-
-        with self._taking():
-            return _as_array(load_npy(file, self.empty, allow_pickle=allow_pickle))
-
-    @contextlib.contextmanager
-    def _taking(self) -> Iterator[Any]:
-        """Put the handler in force for one call."""
-        self._require_open()
-        import numpy
-
-        token = _context.enter(self, self._handler(), threads=False)
-        try:
-            yield numpy
-        finally:
-            _context.leave(token)
-
-    def _handler(self) -> object:
-        """Return NumPy's handler for this space, made at first need."""
-        if self._capsule is None:
-            from vswap._numpy_handler import HandlerFunctions, new_handler
-
-            ffi, lib = self._engine.ffi, self._engine.lib
-            out = ffi.new("void **")
-            self._check_code(lib.vswap_np_context(self._handle, self._threshold, out))
-            addresses = [
-                int(ffi.cast("uintptr_t", ffi.addressof(lib, f"vswap_np_{verb}")))
-                for verb in ("malloc", "calloc", "realloc", "free")
-            ]
-            context = int(ffi.cast("uintptr_t", out[0]))
-            self._capsule = new_handler(HandlerFunctions(context, *addresses))
-        return self._capsule
+        found = []
+        for told in told_groups(self)[1:]:
+            key = int(told["id"])
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups.setdefault(key, Group(self, key, told["path"]))
+            found.append(group)
+        return found
 
     # -- moving pages -------------------------------------------------------
 
@@ -323,7 +313,7 @@ class SwapSpace:
         names = (ffi.string(lib.vswap_counter_name(i)).decode() for i in range(count))
         return SpaceStats.from_values(dict(zip(names, values, strict=True)))
 
-    def trace(self, *, on: bool | None = None, since: int = 0) -> Array:
+    def trace(self, *, on: bool | None = None, since: int = 0) -> NDArray[Any]:
         """Return what happened to pages, the last 65,536 events at most.
 
         The array has the fields ``number``, ``time_ns`` (of a
@@ -379,12 +369,6 @@ class SwapSpace:
             raise SpaceInUseError(_in_use(blocks, held), blocks=blocks, bytes=held)
         self._check_code(code)
         self._closed = True
-
-    def _check_code(self, code: int) -> int:
-        """Return a result, or raise the exception of a negative errno."""
-        if code < 0:
-            raise error_for(code, "")
-        return int(code)
 
     def __repr__(self) -> str:
         """Name the space by its state and budget."""
@@ -454,9 +438,3 @@ def _in_use(blocks: int, held: int) -> str:
         return "this space is still in use by a 'with' that is open"
     noun = "block" if blocks == 1 else "blocks"
     return f"{blocks} {noun} of {format_size(held)} still live in this space; delete them first"
-
-
-def _as_array(array: Any) -> Array:
-    """Tell the type checker what NumPy gave."""
-    result: Array = array
-    return result

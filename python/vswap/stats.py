@@ -130,6 +130,8 @@ class SpaceStats:
     """Swapped pages that are shares in such an object."""
     dedup_saved_bytes: int = 0
     """Compressed bytes that are not stored twice."""
+    groups: int = 0
+    """Groups of memory with a name."""
     armed: int = 0
     """1 while managed memory is registered for faults."""
     full: int = 0

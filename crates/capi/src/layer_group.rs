@@ -199,7 +199,7 @@ pub unsafe extern "C" fn vswap_layer_group_writeback(
         return -libc::EINVAL;
     };
     let store = layer.layer.store();
-    let written =
-        (0..segments).take_while(|_| matches!(store.writeback_group(group, Bytes(0)), Ok(Some(_))));
+    let written = (0..segments)
+        .take_while(|_| matches!(store.writeback_group(group, Bytes(0), true), Ok(Some(_))));
     c_int::try_from(written.count()).unwrap_or(c_int::MAX)
 }

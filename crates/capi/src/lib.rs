@@ -7,6 +7,7 @@
 
 mod counters;
 mod devices;
+mod groups;
 mod handle;
 mod layer;
 mod layer_device;
@@ -57,11 +58,12 @@ fn constant(text: &'static str) -> *const c_char {
 }
 
 /// Keeps the linker from dropping this crate's exports out of the library.
-pub fn exports() -> [usize; 9] {
+pub fn exports() -> [usize; 10] {
     [
         vswap_abi_version as *const () as usize,
         counters::vswap_counters as *const () as usize,
         devices::vswap_swapon as *const () as usize,
+        groups::vswap_groups as *const () as usize,
         handle::vswap_space_create as *const () as usize,
         layer::vswap_layer_create as *const () as usize,
         memory::vswap_malloc as *const () as usize,

@@ -2,14 +2,14 @@
 //!
 //! Blocks below the threshold come from the C library, so a block's owner is
 //! told by its address, never by its size. A space that is full refuses (NumPy
-//! raises MemoryError). One that has been retired takes nothing new, and threads
+//! raises MemoryError). One that has been retired, and a group that was closed, takes nothing new, and threads
 //! started in it may go on: what they make then is the C library's too.
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vswap_process::{AllocKind, Engine, registry};
+use vswap_process::{AllocKind, Engine, GroupKey, registry};
 
 use crate::handle::{space_of, vswap_space};
 use crate::memory::pointer;
@@ -17,6 +17,7 @@ use crate::memory::pointer;
 /// What NumPy hands back with every call. Lives as long as the handler capsule.
 struct Context {
     engine: Arc<Engine>,
+    group: GroupKey,
     threshold: usize,
     ended: AtomicBool,
 }
@@ -32,11 +33,28 @@ pub unsafe extern "C" fn vswap_np_context(
     out: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: the caller's.
+    unsafe { vswap_np_group_context(space, 0, threshold, out) }
+}
+
+/// Makes a context for the handler of a group of `space` (0: the root). Returns
+/// 0 or -EINVAL.
+///
+/// # Safety
+/// `space` is a handle, `out` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vswap_np_group_context(
+    space: *mut vswap_space,
+    group: u32,
+    threshold: usize,
+    out: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's.
     let Some(space) = (unsafe { space_of(space) }) else {
         return -libc::EINVAL;
     };
     let context = Context {
         engine: Arc::clone(&space.engine),
+        group: GroupKey(group),
         threshold,
         ended: AtomicBool::new(false),
     };
@@ -59,11 +77,11 @@ pub unsafe extern "C" fn vswap_np_context_free(ctx: *mut c_void) {
 
 impl Context {
     fn takes(&self, bytes: usize) -> bool {
-        bytes >= self.threshold && !self.engine.is_retired()
+        bytes >= self.threshold && !self.engine.is_retired() && self.engine.takes_blocks(self.group)
     }
 
     fn allocate(&self, bytes: usize, kind: AllocKind) -> *mut c_void {
-        pointer(self.engine.allocate(bytes, 1, kind))
+        pointer(self.engine.allocate_in(self.group, bytes, 1, kind))
     }
 
     fn release(&self, block: *mut c_void) {

@@ -37,7 +37,7 @@ mod waiting;
 
 /// The C ABI is exported from here; a reference keeps the linker from dropping it.
 #[used]
-static C_ABI: fn() -> [usize; 9] = vswap_capi::exports;
+static C_ABI: fn() -> [usize; 10] = vswap_capi::exports;
 
 /// The engine's own memory: never the exported malloc.
 #[global_allocator]

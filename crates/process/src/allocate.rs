@@ -13,12 +13,14 @@ use vswap_platform::clock::now_ns;
 use vswap_platform::errno::Errno;
 use vswap_platform::map::{self, Prot};
 use vswap_platform::sync::SignalBlock;
+use vswap_space::GroupId;
 use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::engine::Engine;
+use crate::groups::Held;
 use crate::page_state::Tag;
 use crate::region::{HUGE_PAGE, slots, span};
-use crate::runs::{Run, Want};
+use crate::runs::{Run, RunAllocator, Want};
 
 /// Dirty kept runs up to this are cleared by writing zeros; larger ones by
 /// giving their pages back, so that a sparse `calloc` stays sparse.
@@ -54,21 +56,46 @@ pub enum AllocKind {
     Map(Prot),
 }
 
+/// Pages that runs of a group are multiples of.
+fn unit_of(group: GroupId) -> usize {
+    match group {
+        GroupId::ROOT => 1,
+        _ => BLOCK_PAGES,
+    }
+}
+
 impl Engine {
     /// Hands out `bytes` (rounded up to pages) at a multiple of `align`;
     /// `None` is ENOMEM: no address space, or nothing more can be moved out.
     pub fn allocate(&self, bytes: usize, align: usize, kind: AllocKind) -> Option<usize> {
+        self.allocate_for(GroupId::ROOT, bytes, align, kind)
+    }
+
+    /// [`Engine::allocate`] at the cost of a group. Its runs are whole blocks, so
+    /// that no block has two payers.
+    pub fn allocate_for(
+        &self,
+        group: GroupId,
+        bytes: usize,
+        align: usize,
+        kind: AllocKind,
+    ) -> Option<usize> {
+        let unit = unit_of(group);
         let pages = bytes.checked_add(PAGE_SIZE - 1)? >> PAGE_SHIFT;
-        if self.is_retired() || self.is_refused_for_good(pages) {
+        let pages = pages.checked_next_multiple_of(unit)?;
+        let refused = self.groups.is_ending(group)
+            || self.is_refused_by_group(group, (pages as u64) << PAGE_SHIFT);
+        if refused || self.is_retired() || self.is_refused_for_good(pages) {
             self.counters.alloc_failures.inc();
             return None;
         }
+        let align = align.max(unit << PAGE_SHIFT);
         let align = if bytes >= HUGE_ALIGNED {
             align.max(HUGE_PAGE)
         } else {
             align
         };
-        let run = self.take_run(pages, align, kind)?;
+        let run = self.take_run(group, pages, align, kind)?;
         let addr = self.region.addr_of(run.start as usize);
         if kind == AllocKind::Zeroed && !run.clean {
             self.clear(addr, pages << PAGE_SHIFT);
@@ -128,30 +155,47 @@ impl Engine {
     /// How many bytes of the program's fit in RAM and on the devices, judged by
     /// how well its pages have compressed so far. `None` while too little has been swapped out to tell.
     fn capacity(&self) -> Option<u64> {
-        // The same page may be tried, and stay, many times.
-        let rejected = self.counters.rejected_pages.get();
-        let rejected = rejected.min(self.counters.resident_pages.get());
-        let pages = self.counters.swap_out_pages.get() + rejected;
-        if pages < TELLING_PAGES {
-            return None;
-        }
-        let bytes = self.counters.swap_out_bytes.get() + (rejected << PAGE_SHIFT);
+        let (pages, bytes) = self.shrinkage()?;
         // What is in the log leaves holes there; what stays in its place does not.
-        let shrunk = |percent: u64| (pages << PAGE_SHIFT) * percent / bytes.max(1);
+        let shrunk = |percent: u64| (pages << PAGE_SHIFT) * percent / bytes;
         let aside = self.charged_unmanaged() + (self.frames.present_pages() << PAGE_SHIFT);
         let high = self.budget.high();
         let ram = (high - high / IN_PASSING).saturating_sub(aside);
         let room = ram.saturating_mul(shrunk(LOG_PERCENT).clamp(100, 10_000))
             + self
-                .layer
-                .store()
-                .device_capacity()
-                .0
+                .device_room()
                 .saturating_mul(shrunk(DEVICE_PERCENT).min(10_000));
         Some(room / 100)
     }
 
-    fn take_run(&self, pages: usize, align: usize, kind: AllocKind) -> Option<Run> {
+    /// Pages that were tried so far, and the bytes they came to; `None` while they
+    /// are too few to tell.
+    fn shrinkage(&self) -> Option<(u64, u64)> {
+        // The same page may be tried, and stay, many times.
+        let rejected = self.counters.rejected_pages.get();
+        let rejected = rejected.min(self.counters.resident_pages.get());
+        let pages = self.counters.swap_out_pages.get() + rejected;
+        let bytes = self.counters.swap_out_bytes.get() + (rejected << PAGE_SHIFT);
+        (pages >= TELLING_PAGES).then_some((pages, bytes.max(1)))
+    }
+
+    /// How much smaller pages have become so far; `None` while too few have.
+    pub(crate) fn ratio_percent(&self) -> Option<u64> {
+        let (pages, bytes) = self.shrinkage()?;
+        Some(((pages << PAGE_SHIFT) * 100 / bytes).clamp(100, 10_000))
+    }
+
+    /// Bytes that fit on the devices.
+    pub(crate) fn device_room(&self) -> u64 {
+        self.layer.store().device_capacity().0
+    }
+
+    /// Who pays for the block that a page is in.
+    fn group_of_page(&self, page: u64) -> GroupId {
+        self.region.group_of(page as usize / BLOCK_PAGES)
+    }
+
+    fn take_run(&self, group: GroupId, pages: usize, align: usize, kind: AllocKind) -> Option<Run> {
         let bytes = (pages as u64) << PAGE_SHIFT;
         let want = if kind == AllocKind::Malloc {
             Want::Any
@@ -160,10 +204,15 @@ impl Engine {
         };
         let align_pages = (align >> PAGE_SHIFT).max(1) as u64;
         let mut runs = self.runs.lock();
+        // Under this lock a group that ends looks whether blocks of it live.
+        if self.groups.is_ending(group) {
+            return None;
+        }
         if !self.is_armed() && self.is_near_budget(bytes) {
             self.ask_to_arm();
         }
         let run = runs.allocate(pages as u64, align_pages, want)?;
+        self.give_to(group, run);
         let addr = self.region.addr_of(run.start as usize);
         let prot = match kind {
             AllocKind::Map(prot) => prot,
@@ -186,7 +235,32 @@ impl Engine {
             self.revive(run);
         }
         self.note_handed_out(run.start + run.pages, bytes);
+        self.groups.hand_out(group, bytes as i64, 1);
         Some(run)
+    }
+
+    /// The group pays for the blocks of a run from now on, and for what is in
+    /// memory of them already: a kept run may have been another's.
+    fn give_to(&self, group: GroupId, run: Run) {
+        if !self.groups.any() {
+            return;
+        }
+        let _signals = SignalBlock::enter();
+        self.each_block(run.start as usize, run.pages as usize, |guard, _| {
+            if guard.group() == group {
+                return;
+            }
+            self.settle(guard);
+            let here = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed));
+            let pages = i64::from(here.count_ones());
+            self.count_pages(guard, Held::Resident, -pages);
+            self.queue_of(guard.group()).forget(guard.index());
+            guard.set_group(group);
+            self.count_pages(guard, Held::Resident, pages);
+            if here != 0 {
+                self.queue_block(guard.index());
+            }
+        });
     }
 
     fn note_handed_out(&self, end: u64, bytes: u64) {
@@ -205,7 +279,7 @@ impl Engine {
                     guard.retag(slot, Tag::Resident);
                 }
                 if guard.tagged(Tag::Resident) != 0 {
-                    self.victims.push(guard.index());
+                    self.queue_block(guard.index());
                 }
             });
         }
@@ -229,13 +303,16 @@ impl Engine {
             return false;
         };
         runs.clear_head(head.start);
+        let group = self.group_of_page(head.start);
         self.mark_freed(head.start as usize, head.pages as usize);
         self.forget_pins(head.start as usize, head.pages as usize);
         runs.release(head.start, head.pages, true);
         drop(runs);
         // What was refused a moment ago may fit now, after some patience.
         self.refused_ns.store(0, Ordering::Relaxed);
-        self.counters.handed_out_bytes.sub(head.pages << PAGE_SHIFT);
+        let bytes = head.pages << PAGE_SHIFT;
+        self.counters.handed_out_bytes.sub(bytes);
+        self.groups.hand_out(group, -(bytes as i64), -1);
         self.count_live(-1);
         true
     }
@@ -268,10 +345,11 @@ impl Engine {
 
     /// Grows or shrinks a block where it stands; false when it has to move.
     pub fn resize_in_place(&self, addr: usize, bytes: usize) -> bool {
-        let (Some(page), pages) = (self.region.page_of(addr), bytes.div_ceil(PAGE_SIZE) as u64)
-        else {
+        let (Some(page), pages) = (self.region.page_of(addr), bytes.div_ceil(PAGE_SIZE)) else {
             return false;
         };
+        let group = self.group_of_page(page as u64);
+        let pages = pages.next_multiple_of(unit_of(group)) as u64;
         let mut runs = self.runs.lock();
         let Some(head) = runs.find(page as u64) else {
             return false;
@@ -283,6 +361,7 @@ impl Engine {
             return head.pages - pages <= head.pages / 4;
         }
         if self.is_refused((pages - head.pages) as usize)
+            || self.is_refused_by_group(group, (pages - head.pages) << PAGE_SHIFT)
             || !self.is_armed() && self.is_near_budget((pages - head.pages) << PAGE_SHIFT)
         {
             return false;
@@ -296,6 +375,7 @@ impl Engine {
             clean: false,
             kept: false,
         };
+        self.give_to(group, tail);
         let tail_addr = self.region.addr_of(tail.start as usize);
         let tail_bytes = tail.pages << PAGE_SHIFT;
         if map::protect(tail_addr, tail_bytes as usize, Prot::READ_WRITE).is_err() {
@@ -309,6 +389,7 @@ impl Engine {
         self.raise_high_water(head.start + pages);
         let now = self.counters.handed_out_bytes.add(tail_bytes);
         self.counters.handed_out_peak_bytes.max(now);
+        self.groups.hand_out(group, tail_bytes as i64, 0);
         true
     }
 
@@ -319,7 +400,8 @@ impl Engine {
             return Some(addr);
         }
         let old = self.block_size(addr)?;
-        let fresh = self.allocate(bytes, 1, AllocKind::Malloc)?;
+        let group = self.group_of_page(self.region.page_of(addr)? as u64);
+        let fresh = self.allocate_for(group, bytes, 1, AllocKind::Malloc)?;
         map::copy_range(fresh, addr, old.min(bytes));
         self.release(addr);
         Some(fresh)
@@ -331,6 +413,10 @@ impl Engine {
         let Some(mut runs) = self.runs.try_lock() else {
             return 0;
         };
+        self.trim_runs(&mut runs, pages)
+    }
+
+    pub(crate) fn trim_runs(&self, runs: &mut RunAllocator, pages: u64) -> u64 {
         if runs.kept_pages() == 0 {
             return 0;
         }

@@ -74,7 +74,7 @@ impl Engine {
         let mut queue = |start: usize, end: usize| {
             pages += (end - start) / PAGE_SIZE;
             for block in (start - base) / BLOCK_SIZE..=(end - 1 - base) / BLOCK_SIZE {
-                self.victims.push(block);
+                self.queue_block(block);
             }
         };
         let used = self.high_water_bytes();

@@ -130,6 +130,7 @@ impl Leaving {
         let outcome = match result {
             Ok(()) => {
                 let detached = store.swapoff_end(self.off);
+                engine.renew_group_devices();
                 // In the engine's table; who asked closes it in the program's.
                 detached.close();
                 Ok(Outcome::Off(detached))
@@ -175,6 +176,7 @@ impl Engine {
             Errno::ENOSPC => DeviceError::TooMany,
             other => DeviceError::Memory(other),
         })?;
+        self.renew_group_devices();
         store.kept_by(self.threads.reclaim_tid.load(Ordering::Acquire) as i32);
         self.devices_full.clear();
         self.room_event.signal();

@@ -1,11 +1,14 @@
 //! The conservation laws of this floor (and of those below, which check themselves).
 
+use std::collections::BTreeMap;
+
 use vswap_platform::map;
-use vswap_space::Backing;
+use vswap_space::{Backing, GroupId};
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::frames::Frames;
+use crate::groups::Held;
 use crate::page_state::{PageState, Tag};
 
 /// What the page states add up to.
@@ -14,6 +17,8 @@ struct Census {
     swapped: u64,
     resident: u64,
     present: u64,
+    /// Pages in memory and in frames, by group.
+    groups: BTreeMap<GroupId, [u64; 2]>,
     problems: Vec<String>,
 }
 
@@ -27,7 +32,8 @@ impl Engine {
         self.world.close();
         let mut census = self.census();
         self.frames.check(&mut census.problems);
-        self.victims.check(&mut census.problems);
+        self.queues()
+            .for_each(|queue| queue.check(&mut census.problems));
         if let Some(worker) = worker.as_mut() {
             census.problems.extend(self.layer.check(&mut worker.codec));
         }
@@ -53,7 +59,9 @@ impl Engine {
             return;
         };
         self.settle(&mut guard);
-        if guard.mask(PageState::is_evictable) != 0 && !self.victims.is_queued(block) {
+        if guard.mask(PageState::is_evictable) != 0
+            && !self.queue_of(guard.group()).is_queued(block)
+        {
             census
                 .problems
                 .push(format!("block {block} is in memory and no victim"));
@@ -68,6 +76,8 @@ impl Engine {
             census.present += u64::from(present);
             let expected = matches!(state.tag(), Tag::Resident | Tag::Freed);
             census.resident += u64::from(expected);
+            let [resident, cached] = census.groups.entry(guard.group()).or_default();
+            *resident += u64::from(expected);
             if known && expected != present {
                 let page = block * BLOCK_PAGES + slot;
                 census.problems.push(format!(
@@ -77,6 +87,7 @@ impl Engine {
             }
             if let Some(entry) = state.entry() {
                 census.swapped += 1;
+                *cached += u64::from(matches!(self.layer.hint(entry), Backing::Cached(_)));
                 self.check_backing(self.layer.hint(entry), &guard, census);
             }
         }
@@ -103,6 +114,33 @@ impl Engine {
         }
     }
 
+    /// Each group is charged for the pages of its blocks, and its parents too.
+    fn compare_groups(&self, census: &mut Census) {
+        let tree = self.layer.store().groups();
+        for top in tree.all() {
+            let mut all = [0; 2];
+            for (_, pages) in census
+                .groups
+                .iter()
+                .filter(|(group, _)| tree.is_within(**group, top))
+            {
+                for (sum, pages) in all.iter_mut().zip(pages) {
+                    *sum += pages;
+                }
+            }
+            let own = census.groups.get(&top).copied().unwrap_or_default();
+            let kinds = [Held::Resident, Held::Cached];
+            let charged = kinds.map(|what| self.groups.own_pages(top, what));
+            let total = kinds.map(|what| self.groups.pages(top, what));
+            if (own, all) != (charged, total) {
+                census.problems.push(format!(
+                    "{top:?} has {own:?} pages in memory and cached, {all:?} with its children, \
+                     but {charged:?} and {total:?} are charged"
+                ));
+            }
+        }
+    }
+
     fn compare(&self, census: &mut Census) {
         if !self.is_armed() {
             return;
@@ -121,6 +159,7 @@ impl Engine {
                 census.resident
             ));
         }
+        self.compare_groups(census);
         let bytes = census.present * PAGE_SIZE as u64;
         if bytes > self.own_bytes() {
             census

@@ -27,6 +27,7 @@ use crate::delivery::Delivery;
 use crate::devices;
 use crate::error::StartError;
 use crate::frames::Frames;
+use crate::groups::GroupTable;
 use crate::handlers::Handlers;
 use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
@@ -58,9 +59,11 @@ pub struct Engine {
     pub(crate) delivery: Delivery,
     pub(crate) region: Region,
     pub(crate) frames: Frames,
+    /// Of the root group; the others' are in `groups`.
     pub(crate) victims: Victims,
     pub(crate) clock: Clock,
     pub(crate) window: Window,
+    pub(crate) groups: GroupTable,
     pub(crate) budget: Budget,
     pub(crate) layer: SwapLayer,
     pub(crate) workers: Workers,
@@ -128,6 +131,7 @@ impl Engine {
             frames: Frames::new(frame_runs(ram)).map_err(StartError::Memory)?,
             victims: Victims::new(region.pages() / BLOCK_PAGES, config.policy)
                 .map_err(StartError::Memory)?,
+            groups: GroupTable::new().map_err(StartError::Memory)?,
             clock: Clock::default(),
             window: Window::default(),
             budget: Budget::new(config.scope, ram),

@@ -9,10 +9,14 @@ use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::frames::Frames;
+use crate::groups::Held;
 use crate::page_state::{PageState, Tag};
 use crate::region::{BlockGuard, runs_of, slots, span};
 use crate::trace::Event;
 use crate::worker::Worker;
+
+/// Cached runs tried where a group may have no room.
+const RUNS_TRIED: u32 = 4;
 
 /// May an operation wait for a lock, and break sharing left by a fork?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +36,7 @@ impl Engine {
             Patience::Fault => self.region.try_lock(block),
         };
         let Some(mut guard) = guard else {
-            self.victims.push(block);
+            self.queue_block(block);
             return 0;
         };
         self.settle(&mut guard);
@@ -46,7 +50,7 @@ impl Engine {
         }
         // What could not be moved now (shared since a fork, pinned by DMA) may move later.
         if guard.mask(PageState::is_evictable) != 0 {
-            self.victims.push(block);
+            self.queue_block(block);
         } else {
             self.forget_if_gone(&guard);
         }
@@ -74,6 +78,7 @@ impl Engine {
             gone += count;
         }
         self.counters.resident_pages.sub(gone as u64);
+        self.count_pages(guard, Held::Resident, -(gone as i64));
         self.budget.add_pages(-(gone as i64));
         gone
     }
@@ -96,10 +101,13 @@ impl Engine {
             .or_else(|| self.frames.pop_empty())
             .or_else(|| self.empty_a_spare())
         else {
-            self.victims.push(guard.index());
+            self.queue_block(guard.index());
             return 0;
         };
-        let moved = match self.layer.allocate(mask.count_ones() as usize) {
+        let moved = match self
+            .layer
+            .allocate_for(guard.group(), mask.count_ones() as usize)
+        {
             Some(entries) => {
                 let moved = self.move_out(uffd, guard, run, mask, patience == Patience::Background);
                 self.bind(guard, run, moved, entries);
@@ -132,6 +140,8 @@ impl Engine {
         }
         let count = u64::from(moved.count_ones());
         self.counters.resident_pages.sub(count);
+        self.count_pages(guard, Held::Resident, -(count as i64));
+        self.count_pages(guard, Held::Cached, count as i64);
         self.counters.moved_out_pages.add(count);
         let swapped = self.counters.swapped_pages.add(count);
         self.counters.swapped_peak_pages.max(swapped);
@@ -141,7 +151,25 @@ impl Engine {
     /// frames whose contents nobody needs. `None`: nothing cached, or its
     /// block is busy, or there is no room for the bytes.
     pub(crate) fn write_out_oldest(&self, worker: &mut Worker, patience: Patience) -> Option<u32> {
-        let (run, block) = self.frames.pop_cached()?;
+        // Where a group has no room for its pages, others have.
+        for _ in 0..if self.groups.any() { RUNS_TRIED } else { 1 } {
+            let (run, block) = self.frames.pop_cached()?;
+            let written = self.write_out_run(worker, run, block, patience);
+            if written.is_some() {
+                return written;
+            }
+        }
+        None
+    }
+
+    /// The same with a run popped from the cached ones.
+    pub(crate) fn write_out_run(
+        &self,
+        worker: &mut Worker,
+        run: u32,
+        block: usize,
+        patience: Patience,
+    ) -> Option<u32> {
         let guard = match patience {
             Patience::Background => self.region.lock(block),
             Patience::Fault => self.region.try_lock(block),
@@ -153,10 +181,10 @@ impl Engine {
         if guard.frame_run() != Some(run) {
             return Some(run);
         }
-        worker.codec.set_refuses_raw(!self.device_takes_more());
+        worker.codec.set_refuses_raw(!self.takes_raw(guard.group()));
         let (failed, refused) = self.write_out(worker, &mut guard, run);
         let failed = failed | self.put_back(worker, &mut guard, run, refused);
-        if failed != 0 {
+        if failed != 0 && !self.put_back_if_stuck(worker, &mut guard, run) {
             self.frames.put_cached(run, block);
             return None;
         }
@@ -186,6 +214,7 @@ impl Engine {
             }
         }
         self.note_written_out(guard, written);
+        self.count_pages(guard, Held::Cached, -i64::from(written));
         (failed, refused)
     }
 
@@ -263,7 +292,7 @@ impl Engine {
                 guard.retag(slot, Tag::Empty);
             }
         }
-        self.release_entries(&freed);
+        self.release_entries(guard, &freed);
         let present = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) & mask;
         let gone = self.drop_pages(guard, present);
         self.forget_if_gone(guard);

@@ -11,6 +11,7 @@ use vswap_platform::uffd::Userfaultfd;
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 use crate::engine::Engine;
+use crate::groups::Held;
 use crate::page_state::{PageState, Tag};
 use crate::region::{BlockGuard, run_around};
 use crate::trace::Event;
@@ -37,6 +38,7 @@ impl Engine {
         };
         let started = now_ns();
         self.wait_for_room(worker, page);
+        self.admit_to_group(worker, page);
         let inside = self.world.enter();
         let outcome = self.resolve_page(worker, page, wp);
         drop(inside);
@@ -214,7 +216,17 @@ impl Engine {
             self.counters
                 .resident_pages
                 .add(u64::from(mask.count_ones()));
-            self.victims.push(guard.index());
+            self.count_pages(guard, Held::Resident, i64::from(mask.count_ones()));
+            self.queue_block(guard.index());
+        }
+    }
+
+    /// Counts pages for the group that pays for the block.
+    #[inline]
+    pub(crate) fn count_pages(&self, guard: &BlockGuard<'_>, what: Held, pages: i64) {
+        if self.groups.any() {
+            let tree = self.layer.store().groups();
+            self.groups.count(tree, guard.group(), what, pages);
         }
     }
 }

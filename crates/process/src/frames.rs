@@ -220,6 +220,19 @@ impl Frames {
         Some((run, owner.load(Ordering::Relaxed) as usize))
     }
 
+    /// The oldest cached run that was taken from a block `mine` says yes to. A
+    /// look at every cached run in the worst case, and those are few.
+    pub fn pop_cached_where(&self, mine: &dyn Fn(usize) -> bool) -> Option<(u32, usize)> {
+        let mut lists = self.lists.lock();
+        let block_of = |run: u32| {
+            let owner = self.owner.get(run as usize);
+            owner.map_or(0, |owner| owner.load(Ordering::Relaxed) as usize)
+        };
+        let at = lists.cached.iter().position(|&run| mine(block_of(run)))?;
+        let run = lists.cached.remove(at)?;
+        Some((run, block_of(run)))
+    }
+
     /// Puts a run back as the oldest cached one (its block was busy).
     pub fn requeue_cached(&self, run: u32) {
         self.lists.lock().cached.push_front(run);

@@ -147,7 +147,7 @@ impl Engine {
             self.each_block(first, count, |guard, mask| {
                 for slot in slots(guard.mask(PageState::is_unmovable) & mask) {
                     guard.retag(slot, Tag::Resident);
-                    self.victims.push(guard.index());
+                    self.queue_block(guard.index());
                 }
             });
         }
@@ -161,7 +161,8 @@ impl Engine {
         Ok(self.ask(Request::Evict { first, count }))
     }
 
-    fn make_armed(&self) -> Result<(), Errno> {
+    /// Registers the range if it is not yet.
+    pub(crate) fn make_armed(&self) -> Result<(), Errno> {
         let _runs = self.runs.lock();
         if self.is_armed() || self.ask_to_arm() {
             Ok(())
@@ -224,7 +225,7 @@ impl Engine {
                 let state = guard.state(slot).unpinned();
                 guard.set(slot, state);
             }
-            self.victims.push(guard.index());
+            self.queue_block(guard.index());
         });
         self.counters.pinned_pages.sub(count as u64);
         Ok(count as u64)

@@ -120,9 +120,9 @@ impl Engine {
         if self.frames.cached_runs() >= self.window.runs(self.window_bounds()) {
             return self.write_out_and_keep(worker) || self.drop_spare();
         }
-        match self.victims.pop(self.most_active()) {
+        match self.pop_victim() {
             Some(block) => {
-                self.take_block(worker, block, Patience::Background) > 0 || self.victims.len() > 0
+                self.take_block(worker, block, Patience::Background) > 0 || self.victims_len() > 0
             }
             None => self.write_out_and_keep(worker) || self.drop_spare(),
         }

@@ -3,6 +3,7 @@
 //! Called with the block's lock held, in faults too: a few loads, and the lock
 //! of the lists where a block moves between them.
 
+use vswap_space::GroupId;
 use vswap_units::BLOCK_PAGES;
 
 use crate::engine::Engine;
@@ -17,12 +18,10 @@ use crate::workingset;
 const RUNS_BESIDE: usize = SPARE_RUNS + 8;
 
 impl Engine {
-    /// Blocks that may be active now.
-    pub(crate) fn most_active(&self) -> usize {
-        workingset::most_active(
-            self.counters.resident_pages.get(),
-            self.frames.present_pages(),
-        )
+    /// Blocks of a group that may be active now.
+    pub(crate) fn most_active(&self, group: GroupId) -> usize {
+        let (resident, cached) = self.own_pages_of(group);
+        workingset::most_active(resident, cached)
     }
 
     /// What the second-chance window may be now.
@@ -39,7 +38,7 @@ impl Engine {
         }
         guard.set_stamp(self.clock.advance(pages));
         self.window.written(u64::from(pages));
-        self.victims.written_out(guard.index());
+        self.queue_of(guard.group()).written_out(guard.index());
     }
 
     /// Pages `back` of a block were taken back from the swap cache (their states
@@ -47,7 +46,7 @@ impl Engine {
     pub(crate) fn note_second_chance(&self, guard: &BlockGuard<'_>, back: u16) {
         self.window.hit(u64::from(back.count_ones()));
         if back != 0 && is_whole(guard, back) {
-            self.victims.used(guard.index(), self.most_active());
+            self.note_used(guard);
         }
     }
 
@@ -64,10 +63,15 @@ impl Engine {
             return;
         }
         if !is_whole(guard, back) {
-            self.victims.pressed();
-        } else if self.victims.used(guard.index(), self.most_active()) {
+            self.queue_of(guard.group()).pressed();
+        } else if self.note_used(guard) {
             self.counters.workingset_activate_pages.add(pages);
         }
+    }
+
+    fn note_used(&self, guard: &BlockGuard<'_>) -> bool {
+        let (group, block) = (guard.group(), guard.index());
+        self.queue_of(group).used(block, self.most_active(group))
     }
 
     /// What reclaim can choose from, in pages.
@@ -79,7 +83,7 @@ impl Engine {
     /// A block without pages in their place leaves the queues.
     pub(crate) fn forget_if_gone(&self, guard: &BlockGuard<'_>) {
         if guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) == 0 {
-            self.victims.forget(guard.index());
+            self.queue_of(guard.group()).forget(guard.index());
         }
     }
 }

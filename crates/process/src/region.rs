@@ -7,13 +7,14 @@
 //! frame run holds its cached pages, and which of its pages are present (only
 //! holders of the guard install or remove pages of a registered block).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use bytemuck::Zeroable;
 use vswap_platform::errno::Errno;
 use vswap_platform::lazy::LazySlice;
 use vswap_platform::map::AnonMap;
 use vswap_platform::sync::{Guard, RankedMutex};
+use vswap_space::GroupId;
 use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE, rank};
 
 use crate::page_state::{PageState, Tag};
@@ -42,6 +43,8 @@ pub struct Region {
     pages: usize,
     states: LazySlice<AtomicU64>,
     blocks: LazySlice<RankedMutex<Block, { rank::PAGE }>>,
+    /// Who pays for a block's pages. Changed under its lock.
+    payers: LazySlice<AtomicU16>,
 }
 
 impl Region {
@@ -67,11 +70,13 @@ impl Region {
         let map = AnonMap::reserve_none(bytes, HUGE_PAGE)?;
         let states = LazySlice::reserve(pages, pages)?;
         let blocks = LazySlice::reserve(pages / BLOCK_PAGES, pages / BLOCK_PAGES)?;
+        let payers = LazySlice::reserve(pages / BLOCK_PAGES, pages / BLOCK_PAGES)?;
         Ok(Self {
             map,
             pages,
             states,
             blocks,
+            payers,
         })
     }
 
@@ -111,6 +116,13 @@ impl Region {
             })
     }
 
+    /// Who pays for a block: certain under its lock, a hint without.
+    pub fn group_of(&self, block: usize) -> GroupId {
+        let bits = self.payers.get(block);
+        let bits = bits.map_or(0, |payer| payer.load(Ordering::Relaxed));
+        GroupId::new(usize::from(bits)).unwrap_or(GroupId::ROOT)
+    }
+
     /// Locks a block; `None` for a block that does not exist.
     pub fn lock(&self, block: usize) -> Option<BlockGuard<'_>> {
         let guard = self.blocks.get(block)?.lock();
@@ -133,7 +145,8 @@ impl Region {
 
     /// Bytes of the tables that are in memory.
     pub fn table_bytes(&self) -> u64 {
-        (self.states.touched_bytes() + self.blocks.touched_bytes()) as u64
+        let tables = self.states.touched_bytes() + self.blocks.touched_bytes();
+        (tables + self.payers.touched_bytes()) as u64
     }
 }
 
@@ -148,6 +161,18 @@ impl BlockGuard<'_> {
     /// Which block this is.
     pub fn index(&self) -> usize {
         self.block
+    }
+
+    /// Who pays for its pages.
+    pub fn group(&self) -> GroupId {
+        self.region.group_of(self.block)
+    }
+
+    /// Another payer from now on; the charges are the caller's to move.
+    pub fn set_group(&mut self, group: GroupId) {
+        if let Some(payer) = self.region.payers.get(self.block) {
+            payer.store(group.index() as u16, Ordering::Relaxed);
+        }
     }
 
     /// The address of page `slot` (0..16) of the block.

@@ -155,9 +155,9 @@ impl Engine {
             if let Some(run) = self.write_out_oldest(worker, Patience::Fault) {
                 return Some(run);
             }
-            let block = self.victims.pop(self.most_active())?;
+            let block = self.pop_victim()?;
             if block == faulting {
-                self.victims.push(block);
+                self.queue_block(block);
                 continue;
             }
             self.take_block(worker, block, Patience::Fault);

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use vswap_platform::errno::Errno;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
+use vswap_space::GroupId;
 
 use crate::change::Changes;
 use crate::control::thread::control_main;
@@ -63,6 +64,13 @@ pub enum Request {
         first: usize,
         /// Pages.
         count: usize,
+    },
+    /// Move bytes of a group out of compressed RAM, or into it.
+    Drain {
+        /// Whose.
+        group: GroupId,
+        /// How many at most, but for what one segment has more.
+        most: u64,
     },
     /// End all threads.
     Stop,
@@ -209,6 +217,7 @@ impl Engine {
                 .into(),
             Request::Evict { first, count } => self.evict_range(&mut worker, first, count),
             Request::Prefetch { first, count } => self.load_range(&mut worker, first, count),
+            Request::Drain { group, most } => self.drain_step(&mut worker, group, most),
             Request::Stop => 1,
         };
         drop(worker);

@@ -18,6 +18,7 @@ use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 use crate::engine::Engine;
 use crate::fault::Outcome;
 use crate::frames::Frames;
+use crate::groups::Held;
 use crate::mover::Installed;
 use crate::page_state::Tag;
 use crate::region::{BlockGuard, run_around, runs_of, slots, span};
@@ -253,7 +254,7 @@ impl Engine {
             if let Some(first) = freed.first_mut() {
                 *first = Some(entry);
             }
-            self.release_entries(&freed);
+            self.release_entries(guard, &freed);
         }
         self.poison(uffd, guard, slot)
     }
@@ -328,13 +329,17 @@ impl Engine {
             *place = guard.state(back).entry();
             guard.retag(back, Tag::Resident);
         }
-        self.release_entries(&freed);
+        self.release_entries(guard, &freed);
         self.pages_came(guard, mask);
     }
 
     /// Frees the entries of up to a block's pages that are back or gone. A
     /// cached one's frame is dead from here on, found so when its run's turn comes.
-    pub(crate) fn release_entries(&self, entries: &[Option<EntryId>; BLOCK_PAGES]) {
+    pub(crate) fn release_entries(
+        &self,
+        guard: &BlockGuard<'_>,
+        entries: &[Option<EntryId>; BLOCK_PAGES],
+    ) {
         let Some(filler) = entries.iter().flatten().next() else {
             return;
         };
@@ -345,10 +350,12 @@ impl Engine {
             count += 1;
         }
         let began = self.trace.begin();
+        let mut cached = 0;
         if let Some(list) = list.get(..count) {
-            self.layer.free_into(list, &mut |_, _| {});
+            self.layer.free_into(list, &mut |_, _| cached += 1);
         }
         self.trace.end(began, Event::Free, count as u64);
+        self.count_pages(guard, Held::Cached, -cached);
         self.counters.swapped_pages.sub(count as u64);
     }
 }

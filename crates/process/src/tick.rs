@@ -8,6 +8,7 @@ use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE};
 use crate::budget::Scope;
 use crate::engine::Engine;
 use crate::publish::Publisher;
+use crate::victims::Victims;
 
 /// Far from the budget, what is unmanaged is looked at this often.
 const UNARMED_LOOK_NS: u64 = 1_000_000_000;
@@ -20,10 +21,14 @@ impl Engine {
         }
         self.sample();
         if self.is_armed() {
-            if self.held() > self.budget.low()
+            let over = self.held() > self.budget.low();
+            if (over || self.groups.any())
                 && let Some(mut worker) = self.workers.take(0)
             {
-                self.reclaim(&mut worker);
+                self.reclaim_groups(&mut worker);
+                if over {
+                    self.reclaim(&mut worker);
+                }
             }
         } else {
             self.look_unarmed();
@@ -116,7 +121,8 @@ impl Engine {
         self.layer.publish(counters);
         counters.ram_budget_bytes.set(self.budget.ram());
         counters.frame_pages.set(self.frames.present_pages());
-        counters.active_blocks.set(self.victims.active() as u64);
+        let active: usize = self.queues().map(Victims::active).sum();
+        counters.active_blocks.set(active as u64);
         counters
             .second_chance_window_pages
             .set((self.window.runs(self.window_bounds()) * BLOCK_PAGES) as u64);
@@ -158,7 +164,7 @@ impl Engine {
     /// Asks the kernel what the tables take; not for every tick.
     pub(crate) fn measure_tables(&self) {
         let bytes = self.region.table_bytes()
-            + self.victims.table_bytes()
+            + self.queues().map(Victims::table_bytes).sum::<u64>()
             + self.layer.table_bytes() as u64
             + self.layer.store().slots().table_bytes();
         self.counters

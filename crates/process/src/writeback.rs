@@ -22,7 +22,7 @@ pub(crate) struct DevicesFull {
 }
 
 impl DevicesFull {
-    fn note(&self, held_bytes: u64) {
+    pub(crate) fn note(&self, held_bytes: u64) {
         self.held_bytes.store(held_bytes, Ordering::Relaxed);
         self.since_ns.store(now_ns(), Ordering::Relaxed);
     }
@@ -48,6 +48,9 @@ impl Engine {
             self.writeback_wanted.store(wanted - 1, Ordering::Relaxed);
         }
         if (wanted > 0 || self.pool_is_large()) && self.write_back_one() {
+            return true;
+        }
+        if self.relieve_a_group() {
             return true;
         }
         let Some(mut worker) = self.workers.take(self.workers.len() - 1) else {

@@ -113,6 +113,9 @@ struct Row {
     most: [AtomicU32; 2],
     hits: [AtomicU64; 2],
     fails: AtomicU64,
+    /// Its last try to open a segment was refused (0 or 1).
+    refused: AtomicU32,
+    pad: u32,
 }
 
 /// All groups of a store.
@@ -242,6 +245,9 @@ impl Groups {
         }
         if let Some(row) = self.row(group) {
             of(&row.own, what).fetch_add(1, Relaxed);
+            if what == Resource::Ram {
+                row.refused.store(0, Relaxed);
+            }
         }
         true
     }
@@ -279,7 +285,16 @@ impl Groups {
     pub(crate) fn note_fail(&self, group: GroupId) {
         if let Some(row) = self.row(group) {
             row.fails.fetch_add(1, Relaxed);
+            row.refused.store(1, Relaxed);
         }
+    }
+
+    /// Did a page of the group find no room under a limit the last time a
+    /// segment was to be opened, and does that limit still stand against it?
+    #[must_use]
+    pub fn refused_by(&self, group: GroupId) -> Option<GroupId> {
+        let refused = self.row(group)?.refused.load(Relaxed) != 0;
+        self.limiting(group, Resource::Ram).filter(|_| refused)
     }
 
     /// The lowest group of the chain whose limit leaves no room for one segment more.
@@ -291,6 +306,12 @@ impl Groups {
                 row.limit(what).is_some_and(|limit| total >= limit)
             })
         })
+    }
+
+    /// Does a limit of some group leave no room for one segment more?
+    #[must_use]
+    pub fn any_at_limit(&self, what: Resource) -> bool {
+        self.all().any(|group| self.limiting(group, what).is_some())
     }
 
     /// Sets a limit in segments.
@@ -426,6 +447,7 @@ impl Row {
     fn begin(&self, parent: GroupId) {
         self.parent.store(parent.bits(), Relaxed);
         self.rules.store(0, Relaxed);
+        self.refused.store(0, Relaxed);
         for count in self.own.iter().chain(&self.total).chain(&self.most) {
             count.store(0, Relaxed);
         }

@@ -50,11 +50,17 @@ impl Store {
     /// `Full`, `Closed` or `Io`. Nothing is lost: it stays in RAM.
     pub fn writeback_oldest(&self, budget: Bytes) -> Result<Option<Bytes>, StoreError> {
         self.give_back_places(GIVE_BACK);
-        self.writeback_of(self.groups.subtree(GroupId::ROOT), budget, false)
+        let all = self.groups.subtree(GroupId::ROOT);
+        let written = self.writeback_of(all, budget, false);
+        // That one group has used its share of the devices does not make them full.
+        match written {
+            Err(StoreError::Full) if self.groups.any_at_limit(Resource::Device) => Ok(None),
+            other => other,
+        }
     }
 
-    /// [`Store::writeback_oldest`] of one group and those below it, its open
-    /// segments too when nothing else is left.
+    /// [`Store::writeback_oldest`] of one group and those below it; with
+    /// `open_too` its open segments as well, when nothing else is left.
     ///
     /// # Errors
     /// As there.
@@ -62,9 +68,10 @@ impl Store {
         &self,
         group: GroupId,
         budget: Bytes,
+        open_too: bool,
     ) -> Result<Option<Bytes>, StoreError> {
         self.give_back_places(GIVE_BACK);
-        self.writeback_of(self.groups.subtree(group), budget, true)
+        self.writeback_of(self.groups.subtree(group), budget, open_too)
     }
 
     /// A group that finds no device is left out from then on, and the others go on.
@@ -114,6 +121,17 @@ impl Store {
             .forbidden_devices(group)
             .is_some_and(|forbidden| self.devices.any_open_but(forbidden))
             && self.groups.limiting(group, Resource::Device).is_none()
+    }
+
+    /// Can writing back make room under this group's limit of RAM?
+    #[must_use]
+    pub fn can_relieve(&self, group: GroupId) -> bool {
+        let holds = |&at: &GroupId| self.groups.usage(at).own_ram > 0;
+        let mut held = self.groups.subtree(group);
+        self.leave_out_the_barred(&mut held);
+        held.iter()
+            .filter(holds)
+            .any(|at| self.groups.limiting(at, Resource::Device).is_none())
     }
 
     /// Takes the oldest segment out of its age list, held and in state `Writing`.

@@ -59,6 +59,7 @@ crate::counters! {
     gauge shared_objects "stored objects that several pages share or shared";
     gauge shared_pages "swapped pages that are shares in such an object";
     gauge dedup_saved_bytes "compressed bytes that are not stored twice";
+    gauge groups "groups of memory with a name";
     gauge armed "1 while managed memory is registered for faults";
     gauge full "1 while nothing more can be moved out";
     gauge mode "fault delivery: 1 thread, 2 signal";

@@ -1,4 +1,4 @@
-"""``vswap set``: change the RAM budget of a running program."""
+"""``vswap set``: change the RAM budget of a running program, or drain one of its groups."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from vswap.cli.groups import drain
 from vswap.errors import VswapError
 from vswap.monitor.discover import Program, program
 from vswap.monitor.memory import read_stats, write_ram
@@ -22,8 +23,21 @@ def main(words: Sequence[str]) -> int:
         prog="vswap set", description="Change a running vswap program.", allow_abbrev=False
     )
     parser.add_argument("--pid", type=int, help="which; may be left out where there is one")
-    parser.add_argument("--ram", metavar="SIZE|PERCENT", required=True, help="the new RAM budget")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--ram", metavar="SIZE|PERCENT", help="the new RAM budget")
+    what.add_argument(
+        "--drain",
+        metavar="GROUP=SIZE",
+        help="move that much of a group's compressed pages to a device, and say how much was moved",
+    )
     given = parser.parse_args(list(words))
+    if given.drain is not None:
+        return drain(given.pid, given.drain)
+    return _set_ram(given)
+
+
+def _set_ram(given: argparse.Namespace) -> int:
+    """Change the budget."""
     total = memory_limit().bytes if "%" in given.ram else 0
     ram = check_floor(parse_budget(given.ram, total))
     target = program(given.pid)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from vswap.cli.groups import groups_of, print_groups
 from vswap.cli.tables import print_table
 from vswap.errors import VswapError
 from vswap.histogram import quantile
@@ -57,7 +58,9 @@ def _show(given: argparse.Namespace) -> None:
     if given.watch and not given.json:
         print("\033[H\033[2J", end="")
     if given.json:
-        print(json.dumps([as_json(t, s) for t, s in read]), flush=True)
+        asked = {pid: groups_of(pid) for pid in _with_groups(read)}
+        found = [{**as_json(t, s), "groups": asked.get(t.pid, [])} for t, s in read]
+        print(json.dumps(found), flush=True)
     elif not read:
         print("no vswap program of yours is running")
     elif given.config:
@@ -66,6 +69,14 @@ def _show(given: argparse.Namespace) -> None:
         _explain(read)
     else:
         print_table(_TITLES, [_row(t, s) for t, s in read], _RIGHT)
+        for pid in _with_groups(read):
+            if told := groups_of(pid):
+                print_groups(pid, told)
+
+
+def _with_groups(read: Sequence[tuple[Program, Snapshot]]) -> list[int]:
+    """Return the processes that have groups: only those are asked."""
+    return list(dict.fromkeys(t.pid for t, s in read if s.values.get("groups")))
 
 
 def _read(target: Program, pid: int | None) -> Snapshot | None:

@@ -15,6 +15,8 @@ use crate::engine::Engine;
 const PROTOCOL: u32 = 1;
 /// Broken laws told at most; the count tells the rest.
 const BROKEN_MOST: usize = 100;
+/// Bytes drained between two looks at the caller.
+const DRAIN_PORTION: u64 = 8 << 20;
 
 /// Does what is asked.
 ///
@@ -28,6 +30,8 @@ pub fn obey(engine: &Engine, request: Request, caller: &mut Caller<'_>) -> Resul
         Request::Devices => Ok(devices(&engine.devices())),
         Request::SwapOn(spec) => swapon(engine, &spec),
         Request::SwapOff(path) => swapoff(engine, &path, caller),
+        Request::Groups => Ok(Json::Object(vec![("groups", engine.told_groups())])),
+        Request::Drain(path, bytes) => drain(engine, &path, bytes, caller),
         Request::Cancel => Err("nothing is under way that could be ended".into()),
     }
 }
@@ -49,6 +53,22 @@ fn ram(engine: &Engine, bytes: u64) -> Result<Json, String> {
         ("before_bytes", Json::number(before)),
         ("ram_bytes", Json::number(bytes)),
     ]))
+}
+
+/// In portions, so that a caller who leaves ends it. What was moved stays moved.
+fn drain(engine: &Engine, path: &str, bytes: u64, caller: &mut Caller<'_>) -> Result<Json, String> {
+    let group = engine.group_of_path(path);
+    let group = group.map_err(|error| error.to_string())?;
+    let mut moved = 0;
+    while moved < bytes && caller.go_on(moved, bytes) {
+        let portion = (bytes - moved).min(DRAIN_PORTION);
+        match engine.drain_group(group, portion) {
+            Ok(0) => break,
+            Ok(more) => moved += more,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(Json::Object(vec![("moved_bytes", Json::number(moved))]))
 }
 
 /// The program stands still meanwhile, so not for somebody who has left.

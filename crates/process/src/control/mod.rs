@@ -19,3 +19,5 @@ mod lines;
 mod request;
 pub mod slots;
 pub mod thread;
+
+pub use answer::Json;

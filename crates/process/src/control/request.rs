@@ -36,6 +36,10 @@ pub enum Request {
     SwapOn(DeviceSpec),
     /// Take the device at this path off.
     SwapOff(String),
+    /// What do the groups hold?
+    Groups,
+    /// Move so many bytes of the group of a path out of compressed RAM.
+    Drain(String, u64),
     /// End what is under way; only has a meaning there.
     Cancel,
 }
@@ -83,6 +87,19 @@ const VERBS: &[Verb] = &[
         name: "swapoff",
         fields: 1..=1,
         read: |fields| Ok(Request::SwapOff(first(fields).to_owned())),
+    },
+    Verb {
+        name: "groups",
+        fields: 0..=0,
+        read: |_| Ok(Request::Groups),
+    },
+    Verb {
+        name: "drain",
+        fields: 2..=2,
+        read: |fields| {
+            let (path, bytes) = fields.split_at(1);
+            Ok(Request::Drain(first(path).to_owned(), size(first(bytes))?))
+        },
     },
     Verb {
         name: "cancel",
@@ -211,6 +228,9 @@ mod tests {
         assert_eq!(Request::parse(b"ping"), Ok(Request::Hello));
         assert_eq!(Request::parse(b"check"), Ok(Request::Check));
         assert_eq!(Request::parse(b"cancel"), Ok(Request::Cancel));
+        assert_eq!(Request::parse(b"groups"), Ok(Request::Groups));
+        let drain = Request::Drain("web/my cache".into(), 10 << 20);
+        assert_eq!(Request::parse(b"drain web/my%20cache 10M"), Ok(drain));
         assert_eq!(Request::parse(b"ram 300M"), Ok(Request::Ram(300 << 20)));
         assert_eq!(
             Request::parse(b"ram 300%20MiB"),

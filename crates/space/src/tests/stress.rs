@@ -234,7 +234,7 @@ fn run(layer: &SwapLayer, seeds: u64) {
                 let _moving = store_at_rest.lock();
                 layer.store().seal_all();
                 let _ = layer.writeback_oldest(Bytes(1 << 20));
-                let _ = layer.store().writeback_group(groups[1], Bytes(0));
+                let _ = layer.store().writeback_group(groups[1], Bytes(0), true);
             });
         });
         scope.spawn(|| {

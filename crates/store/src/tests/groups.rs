@@ -56,7 +56,9 @@ fn each_group_pays_for_its_own_segments_and_its_parent_for_all() {
     assert_eq!((of_web.own_ram, of_web.ram), (4, 11));
     assert_eq!((all.own_ram, all.ram), (4, 15));
     owners.check(&store, &mut ws);
-    store.writeback_group(cache, Bytes(3 * SEGMENT)).unwrap();
+    store
+        .writeback_group(cache, Bytes(3 * SEGMENT), true)
+        .unwrap();
     let (of_web, of_cache) = (store.groups().usage(web), store.groups().usage(cache));
     assert_eq!((of_cache.ram, of_cache.device), (4, 3));
     assert_eq!((of_web.ram, of_web.device), (8, 3));
@@ -132,7 +134,7 @@ fn a_group_that_may_not_write_back_is_passed_by_its_children_too() {
     let all = store.groups().usage(GroupId::ROOT);
     assert_eq!((all.ram, all.device), (4, 2));
     assert_eq!(store.groups().usage(private).device, 0);
-    assert_eq!(store.writeback_group(private, Bytes(0)), Ok(None));
+    assert_eq!(store.writeback_group(private, Bytes(0), true), Ok(None));
     assert!(!store.can_write_back_for(below));
     owners.verify_all(&store, &mut ws);
     owners.check(&store, &mut ws);
@@ -162,7 +164,7 @@ fn a_full_share_of_the_device_stops_one_group_and_the_others_go_on() {
     assert_eq!((all.own_device, all.own_ram), (5, 0));
     assert!(of_group.device_max_events > 0);
     assert_eq!(
-        store.writeback_group(group, Bytes(0)),
+        store.writeback_group(group, Bytes(0), true),
         Err(StoreError::Full)
     );
     owners.verify_all(&store, &mut ws);
@@ -231,7 +233,7 @@ fn what_an_ended_group_still_pays_for_is_its_parents() {
     let top = child(&store, GroupId::ROOT);
     let group = child(&store, top);
     fill(&store, &owners, group, 0..300, &mut ws);
-    store.writeback_group(group, Bytes(SEGMENT)).unwrap();
+    store.writeback_group(group, Bytes(SEGMENT), true).unwrap();
     assert!(!store.end_group(top) && !store.end_group(GroupId::ROOT));
     assert!(store.end_group(group) && !store.end_group(group));
     let held = store.groups().usage(top);
@@ -255,7 +257,9 @@ fn an_ended_group_without_owners_gives_everything_back() {
     );
     let group = child(&store, GroupId::ROOT);
     fill(&store, &owners, group, 0..300, &mut ws);
-    store.writeback_group(group, Bytes(2 * SEGMENT)).unwrap();
+    store
+        .writeback_group(group, Bytes(2 * SEGMENT), true)
+        .unwrap();
     (0..300).for_each(|owner| owners.free(&store, owner));
     assert!(store.end_group(group));
     store.give_back_places(usize::MAX);
@@ -289,7 +293,7 @@ fn a_forked_child_charges_what_it_has() {
     let group = child(&store, GroupId::ROOT);
     fill(&store, &owners, group, 0..300, &mut ws);
     fill(&store, &owners, GroupId::ROOT, 300..600, &mut ws);
-    store.writeback_group(group, Bytes(SEGMENT)).unwrap();
+    store.writeback_group(group, Bytes(SEGMENT), true).unwrap();
     store.leave_half_done_for_tests();
     store.fork_prepare();
     store.fork_child();
@@ -324,7 +328,7 @@ fn charges_are_right_after_every_step_of_a_random_walk() {
                 assert_eq!(set.is_err(), limit.is_some_and(|limit| use_now > limit));
             }
             3 => store.groups().set_rules(group, numbers.below(3) > 0, 0),
-            4 => drop(store.writeback_group(group, Bytes(numbers.below(4) * SEGMENT))),
+            4 => drop(store.writeback_group(group, Bytes(numbers.below(4) * SEGMENT), true)),
             5 => drop(store.clean(&owners, &mut ws)),
             6 => (0..40).for_each(|_| owners.free(&store, numbers.below(500))),
             _ => (0..40).for_each(|_| {

@@ -1,0 +1,489 @@
+//! The groups of a space by name, and what the program asks of them.
+//!
+//! Names are told apart among the children of one group; from outside a group is
+//! found by its path, such as `web/cache`. A key names a group for good: the
+//! number behind it may be used again, the key is not.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+
+use vswap_platform::sync::SignalBlock;
+use vswap_space::{GroupId, StillInUse};
+use vswap_store::{MAX_DEPTH, MAX_GROUPS, Resource, SEGMENT_BYTES};
+use vswap_units::{BLOCK_PAGES, Bytes};
+
+use crate::allocate::AllocKind;
+use crate::engine::Engine;
+use crate::service::Request;
+use crate::victims::Victims;
+
+/// The least `ram_max`: sixteen blocks.
+const LEAST_RAM: u64 = 1 << 20;
+const SEGMENT: u64 = SEGMENT_BYTES as u64;
+/// Bytes of a name at most.
+const NAME_MOST: usize = 64;
+/// What one request to the engine's thread moves: others wait for it meanwhile.
+const DRAIN_STEP: u64 = 1 << 20;
+
+/// Names one group of an engine for good; 0 is the root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupKey(pub u32);
+
+/// A group with a name.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub(super) group: GroupId,
+    pub(super) key: u32,
+    pub(super) parent: u32,
+    pub(super) name: String,
+    pub(super) rules: Rules,
+}
+
+/// What a group may do, as it was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Rules {
+    pub(super) writeback: bool,
+    /// The devices it may use; none named: all.
+    pub(super) devices: Vec<String>,
+}
+
+/// Why something cannot be done with a group; displays as one sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GroupError {
+    /// What was said cannot be used.
+    Invalid(String),
+    /// There is no such group.
+    Unknown,
+    /// There is one of this name.
+    Exists(String),
+    /// The program still holds memory of it: blocks and bytes.
+    Busy(u64, u64),
+    /// Others depend on it, or swapped pages do.
+    InUse(String),
+    /// No more fit.
+    TooMany,
+}
+
+impl fmt::Display for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(sentence) | Self::InUse(sentence) => f.write_str(sentence),
+            Self::Unknown => f.write_str("there is no such group: it was closed, or never was"),
+            Self::Exists(name) => {
+                write!(f, "there is a group '{name}' already; choose another name")
+            }
+            Self::Busy(blocks, bytes) => write!(
+                f,
+                "{blocks} blocks of {} still live in this group; delete them first",
+                Bytes(*bytes)
+            ),
+            Self::TooMany => write!(
+                f,
+                "a space has at most {} groups, {MAX_DEPTH} deep",
+                MAX_GROUPS - 1
+            ),
+        }
+    }
+}
+
+impl std::error::Error for GroupError {}
+
+/// Limits to set; `None`: as it is, `Some(None)`: no limit.
+#[derive(Default)]
+struct Wanted {
+    ram: Option<Option<u64>>,
+    zswap: Option<Option<u64>>,
+    swap: Option<Option<u64>>,
+    writeback: Option<bool>,
+    devices: Option<Vec<String>>,
+}
+
+impl Wanted {
+    /// Reads `key=value` lines.
+    fn from_text(text: &str) -> Result<Self, GroupError> {
+        let mut wanted = Self::default();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            wanted.read(key.trim(), value.trim())?;
+        }
+        Ok(wanted)
+    }
+
+    fn read(&mut self, key: &str, value: &str) -> Result<(), GroupError> {
+        match key {
+            "ram_max" => self.ram = Some(ram_limit(value)?),
+            "zswap_max" => self.zswap = Some(segment_limit(key, value)?),
+            "swap_max" => self.swap = Some(segment_limit(key, value)?),
+            "writeback" => {
+                self.writeback = Some(match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(invalid(format!("writeback={value}: give on or off"))),
+                });
+            }
+            "devices" if value == "all" => self.devices = Some(Vec::new()),
+            "device" if !value.is_empty() => {
+                self.devices.get_or_insert_default().push(value.into());
+            }
+            _ => return Err(invalid(format!("'{key}={value}' is no setting of a group"))),
+        }
+        Ok(())
+    }
+}
+
+fn invalid(sentence: String) -> GroupError {
+    GroupError::Invalid(sentence)
+}
+
+fn limit(key: &str, value: &str) -> Result<Option<u64>, GroupError> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let bytes = Bytes::parse(value);
+    let bytes = bytes.map_err(|error| invalid(format!("{key}={value}: {error}")))?;
+    Ok(Some(bytes.0))
+}
+
+fn ram_limit(value: &str) -> Result<Option<u64>, GroupError> {
+    match limit("ram_max", value)? {
+        Some(bytes) if bytes < LEAST_RAM => Err(invalid(format!(
+            "ram_max of {} is too small for a group; give at least {}",
+            Bytes(bytes),
+            Bytes(LEAST_RAM)
+        ))),
+        other => Ok(other),
+    }
+}
+
+/// Whole segments; 0 is a limit, less than one segment is a mistake.
+fn segment_limit(key: &str, value: &str) -> Result<Option<u64>, GroupError> {
+    match limit(key, value)? {
+        Some(bytes) if bytes > 0 && bytes < SEGMENT => Err(invalid(format!(
+            "{key} of {} is less than one segment; give 0 for none at all, or at least {}",
+            Bytes(bytes),
+            Bytes(SEGMENT)
+        ))),
+        other => Ok(other),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), GroupError> {
+    let odd = |letter: char| letter.is_control() || letter == '/' || letter == '=';
+    if name.is_empty() || name.len() > NAME_MOST || name.contains(odd) {
+        return Err(invalid(format!(
+            "a group's name has 1 to {NAME_MOST} bytes and none of '/', '=' and control characters"
+        )));
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Makes a group below another one. The range is registered from then on, so
+    /// that what a group holds is counted from its first page.
+    ///
+    /// # Errors
+    /// A sentence; no group was made.
+    pub fn create_group(
+        &self,
+        parent: GroupKey,
+        name: &str,
+        limits: &str,
+    ) -> Result<GroupKey, GroupError> {
+        check_name(name)?;
+        let wanted = Wanted::from_text(limits)?;
+        let _signals = SignalBlock::enter();
+        let mut named = self.groups.named.lock();
+        let above = find(&named, parent)?;
+        if named
+            .iter()
+            .any(|other| other.parent == parent.0 && other.name == name)
+        {
+            return Err(GroupError::Exists(name.into()));
+        }
+        let rules = self.rules_of(&wanted, None)?;
+        if self.make_armed().is_err() {
+            return Err(invalid(
+                "groups need a userfaultfd, and none could be had".into(),
+            ));
+        }
+        let tree = self.layer.store().groups();
+        let group = tree.create(above).ok_or(GroupError::TooMany)?;
+        let queue = || Victims::new(self.region.pages() / BLOCK_PAGES, self.victims.policy());
+        if self.groups.begin(group, queue).is_err() {
+            self.layer.store().end_group(group);
+            return Err(GroupError::TooMany);
+        }
+        let generation = self.groups.next_generation();
+        let key = generation << 16 | group.index() as u32;
+        // A new group holds nothing, so no limit is below its use.
+        let _ = self.set_limits(group, &wanted);
+        self.apply_rules(group, &rules);
+        if let Some(row) = self.groups.row(group) {
+            row.key.store(key, Relaxed);
+        }
+        self.counters.groups.set(named.len() as u64 + 1);
+        named.push(Named {
+            group,
+            key,
+            parent: parent.0,
+            name: name.into(),
+            rules,
+        });
+        Ok(GroupKey(key))
+    }
+
+    /// Changes limits and rules: all that are named, or none.
+    ///
+    /// # Errors
+    /// A sentence; nothing was changed.
+    pub fn set_group(&self, key: GroupKey, limits: &str) -> Result<(), GroupError> {
+        let wanted = Wanted::from_text(limits)?;
+        let _signals = SignalBlock::enter();
+        let mut named = self.groups.named.lock();
+        let at = named.iter_mut().find(|other| other.key == key.0);
+        let at = at.ok_or(GroupError::Unknown)?;
+        let rules = self.rules_of(&wanted, Some(&at.rules))?;
+        self.set_limits(at.group, &wanted)?;
+        self.apply_rules(at.group, &rules);
+        at.rules = rules;
+        drop(named);
+        self.reclaim_event.signal();
+        self.write_event.signal();
+        Ok(())
+    }
+
+    fn rules_of(&self, wanted: &Wanted, now: Option<&Rules>) -> Result<Rules, GroupError> {
+        let rules = Rules {
+            writeback: wanted
+                .writeback
+                .unwrap_or_else(|| now.is_none_or(|rules| rules.writeback)),
+            devices: match &wanted.devices {
+                Some(devices) => devices.clone(),
+                None => now.map_or_else(Vec::new, |rules| rules.devices.clone()),
+            },
+        };
+        let known = self.device_names();
+        let unknown = |name: &&String| !known.iter().any(|(_, known)| known == *name);
+        match rules.devices.iter().find(unknown) {
+            Some(name) if wanted.devices.is_some() => {
+                Err(invalid(format!("'{name}' is no device of this space")))
+            }
+            _ => Ok(rules),
+        }
+    }
+
+    /// Which devices there are, by number.
+    fn device_names(&self) -> Vec<(u8, String)> {
+        let devices = self.layer.store().devices();
+        devices
+            .into_iter()
+            .map(|info| (info.number, info.name))
+            .collect()
+    }
+
+    /// A device came or went: numbers are used again, names stay.
+    pub(crate) fn renew_group_devices(&self) {
+        let named = self.groups.named.lock_blocking_signals();
+        for at in named.iter() {
+            self.apply_rules(at.group, &at.rules);
+        }
+    }
+
+    fn apply_rules(&self, group: GroupId, rules: &Rules) {
+        let mut allowed = 0_u16;
+        for (number, name) in self.device_names() {
+            if rules.devices.contains(&name) {
+                allowed |= 1 << number;
+            }
+        }
+        let forbidden = if rules.devices.is_empty() {
+            0
+        } else {
+            !allowed
+        };
+        let tree = self.layer.store().groups();
+        tree.set_rules(group, rules.writeback, forbidden);
+    }
+
+    fn set_limits(&self, group: GroupId, wanted: &Wanted) -> Result<(), GroupError> {
+        let tree = self.layer.store().groups();
+        let held = self.group_ram(group);
+        if let Some(Some(ram)) = wanted.ram
+            && ram < held
+        {
+            return Err(below_use("ram_max", ram, held));
+        }
+        let segments = |bytes: u64| u32::try_from(bytes / SEGMENT).unwrap_or(u32::MAX - 1);
+        let before = tree.limit(group, Resource::Ram);
+        if let Some(zswap) = wanted.zswap {
+            tree.set_limit(group, Resource::Ram, zswap.map(segments))
+                .map_err(|used| below_use("zswap_max", zswap.unwrap_or(0), in_bytes(used.0)))?;
+        }
+        if let Some(swap) = wanted.swap {
+            tree.set_limit(group, Resource::Device, swap.map(segments))
+                .map_err(|used| {
+                    let _ = tree.set_limit(group, Resource::Ram, before);
+                    below_use("swap_max", swap.unwrap_or(0), in_bytes(used.0))
+                })?;
+        }
+        if let (Some(ram), Some(row)) = (wanted.ram, self.groups.row(group)) {
+            row.ram_max.store(ram.unwrap_or(0), Relaxed);
+            row.full.store(0, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Ends a group without live blocks and children: everything it held is
+    /// given back, or goes to its parent (places on devices until they are free).
+    ///
+    /// # Errors
+    /// Why it cannot end; it is as it was.
+    pub fn end_group(&self, key: GroupKey) -> Result<(), GroupError> {
+        let _signals = SignalBlock::enter();
+        let mut named = self.groups.named.lock();
+        let group = find(&named, key)?;
+        if key.0 == 0 {
+            return Err(invalid("the root group ends with its space".into()));
+        }
+        if let Some(child) = named.iter().find(|other| other.parent == key.0) {
+            return Err(GroupError::InUse(format!(
+                "group '{}' is still below this one; close it first",
+                child.name
+            )));
+        }
+        let ending = |ending: u32| {
+            if let Some(row) = self.groups.row(group) {
+                row.ending.store(ending, Relaxed);
+            }
+        };
+        ending(1);
+        // Whoever was allocating holds this lock until the block is counted.
+        let mut runs = self.runs.lock();
+        let (blocks, bytes) = self.groups.live(group);
+        if blocks != 0 {
+            ending(0);
+            return Err(GroupError::Busy(blocks, bytes));
+        }
+        // Freed runs are kept warm, and may be this group's.
+        self.trim_runs(&mut runs, u64::MAX);
+        drop(runs);
+        if let Err(why) = self.layer.end_group(group) {
+            ending(0);
+            return Err(still_in_use(why));
+        }
+        self.groups.end(group);
+        named.retain(|other| other.key != key.0);
+        self.counters.groups.set(named.len() as u64);
+        drop(named);
+        self.write_event.signal();
+        Ok(())
+    }
+
+    /// Moves bytes of a group and those below it out of compressed RAM to a
+    /// device; where it may not use one, resident pages to compressed RAM. Returns
+    /// how many were moved, which may be fewer.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn drain_group(&self, key: GroupKey, bytes: u64) -> Result<u64, GroupError> {
+        let group = find(&self.groups.named.lock_blocking_signals(), key)?;
+        let mut moved = 0;
+        while moved < bytes {
+            let most = (bytes - moved).min(DRAIN_STEP);
+            match self.ask(Request::Drain { group, most }) {
+                0 => break,
+                step => moved += step,
+            }
+        }
+        Ok(moved)
+    }
+
+    /// A block at the cost of the group that a key names; `None` also when it has ended.
+    pub fn allocate_in(
+        &self,
+        key: GroupKey,
+        bytes: usize,
+        align: usize,
+        kind: AllocKind,
+    ) -> Option<usize> {
+        self.allocate_for(self.groups.by_key(key)?, bytes, align, kind)
+    }
+
+    /// Does the group that a key names take new blocks?
+    pub fn takes_blocks(&self, key: GroupKey) -> bool {
+        self.groups
+            .by_key(key)
+            .is_some_and(|group| !self.groups.is_ending(group))
+    }
+
+    /// The group of a path such as `web/cache`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn group_of_path(&self, path: &str) -> Result<GroupKey, GroupError> {
+        let named = self.groups.named.lock_blocking_signals();
+        path.split('/')
+            .try_fold(0, |parent, name| {
+                let child = |other: &&Named| other.parent == parent && other.name == name;
+                named.iter().find(child).map(|found| found.key)
+            })
+            .map(GroupKey)
+            .ok_or_else(|| invalid(format!("'{path}' is no group of this space")))
+    }
+}
+
+pub(super) fn find(named: &[Named], key: GroupKey) -> Result<GroupId, GroupError> {
+    if key.0 == 0 {
+        return Ok(GroupId::ROOT);
+    }
+    let found = named.iter().find(|other| other.key == key.0);
+    found.map(|found| found.group).ok_or(GroupError::Unknown)
+}
+
+fn below_use(what: &str, limit: u64, held: u64) -> GroupError {
+    invalid(format!(
+        "{what} of {} is below what the group holds now, {}; drain or free some first",
+        Bytes(limit),
+        Bytes(held)
+    ))
+}
+
+const fn in_bytes(segments: u32) -> u64 {
+    segments as u64 * SEGMENT
+}
+
+fn still_in_use(why: StillInUse) -> GroupError {
+    GroupError::InUse(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_be_is_refused_with_a_sentence() {
+        for (text, word) in [
+            ("ram_max=lots", "lots"),
+            ("ram_max=100K", "1.0 MiB"),
+            ("zswap_max=1000", "256.0 KiB"),
+            ("swap_max=-5", "-5"),
+            ("writeback=maybe", "on or off"),
+            ("speed=11", "speed"),
+            ("ram_max", "ram_max"),
+        ] {
+            let error = Wanted::from_text(text).err().unwrap().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let wanted = Wanted::from_text("zswap_max=0\nswap_max=none\ndevice=/a\ndevice=/b").unwrap();
+        assert_eq!((wanted.zswap, wanted.swap), (Some(Some(0)), Some(None)));
+        assert_eq!(wanted.devices.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_name_is_short_and_fits_in_a_path() {
+        assert!(check_name("web 2").is_ok());
+        for name in ["", "a/b", "a=b", "a\nb", &"x".repeat(65)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+}
