@@ -64,6 +64,7 @@ def space_config(
     dedup: str,
     min_alloc: int,
     policy: str,
+    virtual: bool = True,
 ) -> str:
     """Return the text for one space, everything in it checked."""
     lines = [
@@ -75,6 +76,7 @@ def space_config(
         f"dedup={check_dedup(dedup)}",
         f"min_alloc={min_alloc}",
         f"policy={policy}",
+        f"virtual={'yes' if virtual else 'no'}",
     ]
     for line in lines:
         if "\n" in line:

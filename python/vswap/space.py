@@ -57,6 +57,9 @@ class SwapSpace(ArrayMaker):
         numpy: whether ``with`` makes the space NumPy's memory handler.
         threads: whether threads started inside ``with`` are covered too.
         min_alloc: arrays smaller than this stay in ordinary memory.
+        virtual: ``False`` takes the virtual swap layer out: pages go to plain
+            slots and nowhere else. For measuring; needs ``slots:`` devices,
+            and ``devices=None`` means ``["slots:auto"]`` then.
     """
 
     _policy = "workingset"
@@ -74,6 +77,7 @@ class SwapSpace(ArrayMaker):
         numpy: bool = True,
         threads: bool = True,
         min_alloc: str | int = DEFAULT_MIN_ALLOC,
+        virtual: bool = True,
     ) -> None:
         """Check the arguments, load the engine, make the space."""
         if (ram is None) == (process_ram is None):
@@ -84,12 +88,13 @@ class SwapSpace(ArrayMaker):
             scope=SCOPE_PROCESS if ram is None else SCOPE_SPACE,
             ram=budget,
             total=_total_for(budget),
-            devices=_device_specs(devices),
+            devices=_device_specs(devices, virtual=virtual),
             codec=codec,
             faults=faults,
             dedup=dedup,
             min_alloc=self._threshold,
             policy=self._policy,
+            virtual=virtual,
         )
         self._engine = _loader.engine()
         self._handle = _create(self._engine, config)
@@ -412,15 +417,18 @@ def _give_back(lib: Any, handle: Any) -> None:
     lib.vswap_space_destroy(handle)
 
 
-def _device_specs(devices: Sequence[str | os.PathLike[str]] | None) -> list[str]:
+def _device_specs(devices: Sequence[str | os.PathLike[str]] | None, *, virtual: bool) -> list[str]:
     """Return checked swap specs; a bare string would be taken letter by letter."""
     if isinstance(devices, (str, os.PathLike)):
         raise ConfigError(f"devices is a list: write devices=[{os.fspath(devices)!r}]")
-    if devices is None:
-        return ["auto"]
-    from vswap.run.swapspec import check_swap
+    from vswap.run.swapspec import check_direct, check_swap, usual_swap
 
-    return [check_swap(os.fspath(device)) for device in devices] or ["none"]
+    if devices is None:
+        return usual_swap(direct=not virtual)
+    specs = [check_swap(os.fspath(device)) for device in devices]
+    if not virtual:
+        check_direct(specs)
+    return specs or ["none"]
 
 
 def _total_for(budget: str | int) -> int:

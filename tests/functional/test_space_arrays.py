@@ -10,6 +10,8 @@ from support.capability import delivery
 from support.child import Child
 
 MODES = ["thread", "signal"]
+VIRTUAL = pytest.mark.parametrize("virtual", [True, False], ids=["virtual", "direct"])
+"""With the virtual swap layer, and on plain slots without it."""
 
 PRELUDE = """
 import gc, os, threading, time
@@ -43,16 +45,22 @@ def run(body: str, **environ: str) -> str:
     return Child(None)(PRELUDE + dedent(body), timeout=150, **environ)
 
 
+WAYS = {
+    "ram": {"devices": []},
+    "file": {"devices": ["auto"]},
+    "ram-zstd": {"devices": [], "codec": "zstd:3"},
+    "file-zstd": {"devices": ["auto"], "codec": "zstd:3"},
+    "direct": {"virtual": False},
+}
+
+
 @pytest.mark.parametrize("faults", MODES)
-@pytest.mark.parametrize("devices", [[], ["auto"]], ids=["ram", "file"])
-@pytest.mark.parametrize("codec", ["lz4", "zstd:3"])
-def test_arrays_of_four_times_the_budget_keep_their_bytes(
-    faults: str, devices: list[str], codec: str
-) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_arrays_of_four_times_the_budget_keep_their_bytes(faults: str, way: str) -> None:
     delivery(faults)
     run(
         f"""
-        space = vswap.SwapSpace("48M", faults={faults!r}, devices={devices!r}, codec={codec!r})
+        space = vswap.SwapSpace("48M", faults={faults!r}, **{WAYS[way]!r})
         def content(row):
             return np.random.default_rng(row).integers(0, 50, 1 << 16).repeat(8) + row
         with space:
@@ -196,12 +204,13 @@ def test_every_way_to_make_an_array_survives_being_swapped() -> None:
     )
 
 
+@VIRTUAL
 @pytest.mark.parametrize("faults", MODES)
-def test_pages_move_when_asked_and_pinned_ones_stay(faults: str) -> None:
+def test_pages_move_when_asked_and_pinned_ones_stay(faults: str, virtual: bool) -> None:
     delivery(faults)
     run(
         f"""
-        space = vswap.SwapSpace("96M", faults={faults!r})
+        space = vswap.SwapSpace("96M", faults={faults!r}, virtual={virtual})
         a = space.zeros((32, MIB), "u1")
         a[:] = np.arange(32, dtype="u1")[:, None]
         out = space.evict(a)
@@ -216,14 +225,16 @@ def test_pages_move_when_asked_and_pinned_ones_stay(faults: str) -> None:
             assert space.stats().faults == before
         assert space.stats().pinned_pages == 0
         assert (a == np.arange(32, dtype="u1")[:, None]).all()
+        assert space.check() == ()
         """
     )
 
 
-def test_the_budget_shrinks_and_grows_while_it_is_used() -> None:
+@VIRTUAL
+def test_the_budget_shrinks_and_grows_while_it_is_used(virtual: bool) -> None:
     run(
-        """
-        space = vswap.SwapSpace("128M")
+        f"""
+        space = vswap.SwapSpace("128M", virtual={virtual})
         a = space.zeros((96, MIB), "u1")
         a[:] = np.arange(96, dtype="u1")[:, None]
         space.ram = "32M"
@@ -232,6 +243,7 @@ def test_the_budget_shrinks_and_grows_while_it_is_used() -> None:
         assert space.stats().held_bytes <= 56 * MIB
         space.ram = "256M"
         assert (a == np.arange(96, dtype="u1")[:, None]).all()
+        assert space.check() == ()
         """
     )
 
@@ -292,10 +304,11 @@ def test_threads_that_go_on_after_the_leave_make_ordinary_arrays() -> None:
     )
 
 
-def test_a_forked_child_reads_and_writes_its_own_copy() -> None:
+@VIRTUAL
+def test_a_forked_child_reads_and_writes_its_own_copy(virtual: bool) -> None:
     run(
-        """
-        space = vswap.SwapSpace("32M")
+        f"""
+        space = vswap.SwapSpace("32M", virtual={virtual})
         a = space.zeros((64, MIB), "u1")
         a[:] = np.arange(64, dtype="u1")[:, None]
         pid = os.fork()

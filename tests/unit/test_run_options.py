@@ -8,7 +8,7 @@ import pytest
 
 from vswap.errors import ConfigError
 from vswap.run.environment import command_environment, is_off, preload_list
-from vswap.run.options import OPTIONS, build_parser, divide, parse_run
+from vswap.run.options import OPTIONS, build_parser, divide, parse_run, variable
 
 MIB = 1 << 20
 
@@ -34,6 +34,7 @@ def test_options_end_at_the_first_word(words: list[str], own: int) -> None:
 
 def test_every_option_is_read_from_the_command_line() -> None:
     line = "--ram 300M --swap none --codec zstd:3 --dedup space --faults signal --min-alloc 128K"
+    assert not parse_run([*line.split(), "c"], {}).direct
     options = parse_run(
         [*line.split(), "--report", "--report-json", "/r", "--allow-unmanaged", "c", "-a"], {}
     )
@@ -47,6 +48,17 @@ def test_every_option_is_read_from_the_command_line() -> None:
     assert options.wants_report
 
 
+def test_without_the_virtual_layer_slots_are_the_usual_swap() -> None:
+    for words, environ in ((["--direct", "c"], {}), (["c"], {"VSWAP_VIRTUAL": "no"})):
+        options = parse_run(words, environ)
+        assert options.direct
+        assert options.swap == ("slots:auto",)
+        made = command_environment({}, options, "/lib", None)
+        assert (made["VSWAP_VIRTUAL"], made["VSWAP_SWAP"]) == ("no", "slots:auto")
+    with pytest.raises(ConfigError, match="VSWAP_VIRTUAL"):
+        parse_run(["c"], {"VSWAP_VIRTUAL": "perhaps"})
+
+
 def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
     environ = {
         "VSWAP_RAM": "64M",
@@ -55,11 +67,12 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
         "VSWAP_DEDUP": "off",
         "VSWAP_FAULTS": "thread",
         "VSWAP_MIN_ALLOC": "1M",
+        "VSWAP_VIRTUAL": "yes",
         "VSWAP_REPORT": "1",
         "VSWAP_REPORT_JSON": "/j",
         "VSWAP_ALLOW_UNMANAGED": "yes",
     }
-    assert set(environ) == {"VSWAP_" + n[2:].upper().replace("-", "_") for n, _, _ in OPTIONS}
+    assert set(environ) == {variable(name) for name, _, _ in OPTIONS}
     options = parse_run(["c"], environ)
     assert (options.ram, options.swap, options.codec) == (64 * MIB, ("none",), "zstd")
     assert (options.faults, options.min_alloc, options.report_json) == ("thread", MIB, "/j")
@@ -84,6 +97,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         (["--ram", "8M", "c"], "floor"),
         (["--ram", "lots", "c"], "lots"),
         (["--ram", "200%", "c"], "percentage"),
+        (["--direct", "--swap", "auto", "c"], "slots:auto"),
         (["--codec", "lzma", "c"], "lzma"),
         (["--codec", "lz4:3", "c"], "lz4:3"),
         (["--dedup", "always", "c"], "always"),

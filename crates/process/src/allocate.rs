@@ -164,7 +164,8 @@ impl Engine {
         let room = ram.saturating_mul(shrunk(LOG_PERCENT).clamp(100, 10_000))
             + self
                 .device_room()
-                .saturating_mul(shrunk(DEVICE_PERCENT).min(10_000));
+                .saturating_mul(shrunk(DEVICE_PERCENT).min(10_000))
+            + (self.layer.store().slots().capacity() << PAGE_SHIFT).saturating_mul(100);
         Some(room / 100)
     }
 
@@ -175,7 +176,8 @@ impl Engine {
         let rejected = self.counters.rejected_pages.get();
         let rejected = rejected.min(self.counters.resident_pages.get());
         let pages = self.counters.swap_out_pages.get() + rejected;
-        let bytes = self.counters.swap_out_bytes.get() + (rejected << PAGE_SHIFT);
+        let raw = rejected + self.counters.swap_out_slot_pages.get();
+        let bytes = self.counters.swap_out_bytes.get() + (raw << PAGE_SHIFT);
         (pages >= TELLING_PAGES).then_some((pages, bytes.max(1)))
     }
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use vswap_platform::map;
-use vswap_space::{Backing, GroupId};
+use vswap_space::GroupId;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
 
 use crate::engine::Engine;
-use crate::frames::Frames;
 use crate::groups::Held;
-use crate::page_state::{PageState, Tag};
+use crate::names::Rests;
+use crate::page_state::{Name, PageState, Tag};
 
 /// What the page states add up to.
 #[derive(Default)]
 struct Census {
-    swapped: u64,
+    swapped: Vec<Name>,
     resident: u64,
     present: u64,
     /// Pages in memory and in frames, by group.
@@ -35,7 +35,8 @@ impl Engine {
         self.queues()
             .for_each(|queue| queue.check(&mut census.problems));
         if let Some(worker) = worker.as_mut() {
-            census.problems.extend(self.layer.check(&mut worker.codec));
+            let problems = self.layer.check(&census.swapped, &mut worker.codec);
+            census.problems.extend(problems);
         }
         self.compare(&mut census);
         self.world.open();
@@ -85,32 +86,13 @@ impl Engine {
                     state.tag()
                 ));
             }
-            if let Some(entry) = state.entry() {
-                census.swapped += 1;
-                *cached += u64::from(matches!(self.layer.hint(entry), Backing::Cached(_)));
-                self.check_backing(self.layer.hint(entry), &guard, census);
+            if let Some(name) = state.name() {
+                census.swapped.push(name);
+                *cached += u64::from(self.layer.rests(name) == Rests::Frame);
+                if let Some(wrong) = self.layer.wrong(name, guard.frame_run()) {
+                    census.problems.push(format!("block {block} {wrong}"));
+                }
             }
-        }
-    }
-
-    fn check_backing(
-        &self,
-        backing: Backing,
-        guard: &crate::region::BlockGuard<'_>,
-        census: &mut Census,
-    ) {
-        match backing {
-            Backing::None => census.problems.push(format!(
-                "block {} names an entry without bytes",
-                guard.index()
-            )),
-            Backing::Cached(frame) if guard.frame_run() != Some(Frames::run_of(frame)) => {
-                census.problems.push(format!(
-                    "block {} has a page in a frame of another block",
-                    guard.index()
-                ));
-            }
-            _ => {}
         }
     }
 
@@ -144,13 +126,6 @@ impl Engine {
     fn compare(&self, census: &mut Census) {
         if !self.is_armed() {
             return;
-        }
-        let entries = self.layer.gauges().entries;
-        if entries != census.swapped {
-            census.problems.push(format!(
-                "{} pages are swapped, {entries} entries are in use",
-                census.swapped
-            ));
         }
         let counted = self.counters.resident_pages.get();
         if counted != census.resident {

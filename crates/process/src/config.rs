@@ -65,6 +65,8 @@ pub struct Config {
     pub codec: CodecKind,
     /// Which pages with equal bytes share them.
     pub dedup: Dedup,
+    /// No virtual layer: pages go from their frames to plain slots. For measuring.
+    pub direct: bool,
     /// Fault delivery.
     pub faults: Faults,
     /// Allocations below this stay unmanaged; `None`: chosen by the delivery.
@@ -101,6 +103,7 @@ impl Default for Config {
             swap: Vec::new(),
             codec: CodecKind::Lz4,
             dedup: Dedup::default(),
+            direct: false,
             faults: Faults::Auto,
             min_alloc: None,
             pool_percent: POOL_PERCENT,
@@ -149,12 +152,14 @@ impl Config {
             "policy",
             "tree_fd",
             "tree_path",
+            "virtual",
         ] {
             if let Some(value) = get(&format!("VSWAP_{}", key.to_uppercase())) {
                 config.set(key, &value)?;
             }
         }
-        let swap = get("VSWAP_SWAP").unwrap_or_else(|| "auto".into());
+        let usual = if config.direct { "slots:auto" } else { "auto" };
+        let swap = get("VSWAP_SWAP").unwrap_or_else(|| usual.into());
         for spec in swap.split(['\n', ',']).filter(|spec| !spec.is_empty()) {
             config.set("swap", spec)?;
         }
@@ -162,7 +167,14 @@ impl Config {
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        check_ram(self.ram).map(|()| self)
+        check_ram(self.ram)?;
+        let is_slots = |spec: &SwapSpec| matches!(spec, SwapSpec::Slots(_));
+        if self.direct && (self.swap.is_empty() || !self.swap.iter().all(is_slots)) {
+            return Err(ConfigError(format!(
+                "without the virtual layer pages can only go to plain slots; give {SLOTS}auto or {SLOTS}PATH and no other device"
+            )));
+        }
+        Ok(self)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
@@ -192,6 +204,13 @@ impl Config {
                     "thread" => Faults::Thread,
                     "signal" => Faults::Signal,
                     _ => return Err(wrong("auto, thread or signal")),
+                }
+            }
+            "virtual" => {
+                self.direct = match value {
+                    "yes" => false,
+                    "no" => true,
+                    _ => return Err(wrong("yes or no")),
                 }
             }
             "min_alloc" if value == "auto" => self.min_alloc = None,
@@ -316,6 +335,13 @@ mod tests {
     }
 
     #[test]
+    fn without_the_virtual_layer_slots_are_all_there_is() {
+        let config = Config::from_text("ram=300M\nvirtual=no\nswap=slots:auto").unwrap();
+        assert!(config.direct);
+        assert!(!Config::from_text("ram=300M\nvirtual=yes").unwrap().direct);
+    }
+
+    #[test]
     fn a_wrong_word_is_named_with_what_to_give() {
         for (text, word) in [
             ("ram=lots", "lots"),
@@ -325,6 +351,12 @@ mod tests {
             ("ram=300M\ndedup=always", "always"),
             ("ram=300M\nspeed=11", "speed"),
             ("ram=300M\npolicy=lru", "lru"),
+            ("ram=300M\nvirtual=perhaps", "perhaps"),
+            ("ram=300M\nvirtual=no", "slots:auto"),
+            (
+                "ram=300M\nvirtual=no\nswap=slots:auto\nswap=auto",
+                "no other",
+            ),
             ("ram", "ram"),
         ] {
             let error = Config::from_text(text).unwrap_err().to_string();

@@ -162,6 +162,10 @@ pub enum DeviceError {
     Memory(Errno),
     /// The engine is ending.
     Ending,
+    /// The engine has no virtual layer that could use one.
+    Direct,
+    /// Without a virtual layer, and no file for slots can be had.
+    NoSlots,
 }
 
 impl fmt::Display for DeviceError {
@@ -215,6 +219,12 @@ impl fmt::Display for DeviceError {
                 "no memory for the tables of a swap device ({errno}); free some"
             ),
             Self::Ending => f.write_str("the engine is ending and changes no devices"),
+            Self::Direct => f.write_str(
+                "this space has no virtual layer: its devices stay as they were at its start",
+            ),
+            Self::NoSlots => f.write_str(
+                "without the virtual layer pages need a slots device, and no place for its file was found; name one: slots:PATH",
+            ),
         }
     }
 }

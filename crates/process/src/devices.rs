@@ -5,13 +5,13 @@ use std::path::Path;
 
 use vswap_platform::errno::Errno;
 use vswap_platform::file::{self, FileError, SwapFile};
-use vswap_space::{LayerOptions, SwapLayer};
 use vswap_store::device::{DeviceKind, DeviceOptions, FileDevice, SwapDevice};
 use vswap_store::{SEGMENT_BYTES, Store, StoreOptions};
 use vswap_units::Bytes;
 
 use crate::config::{Config, SwapSpec};
 use crate::device_spec::{DeviceError, DeviceSpec};
+use crate::names::Names;
 use crate::region::Region;
 
 /// A swap file may be at most this many times the budget unless a size is given.
@@ -42,6 +42,9 @@ pub fn open(config: &Config) -> Result<Vec<Opened>, DeviceError> {
     let mut opened = Vec::new();
     for spec in &config.swap {
         opened.extend(open_spec(spec, config.ram)?);
+    }
+    if config.direct && opened.is_empty() {
+        return Err(DeviceError::NoSlots);
     }
     Ok(opened)
 }
@@ -126,11 +129,12 @@ fn opened(file: SwapFile, bytes: u64, options: DeviceOptions) -> Opened {
     }
 }
 
-/// The swap layer for a region of this size.
+/// The swap layer for a region of this size, or slots in its place.
 ///
 /// # Errors
 /// The kernel's, when its tables cannot be reserved.
-pub fn layer(region: &Region, ram: u64, opened: Vec<Opened>) -> Result<SwapLayer, Errno> {
+pub fn names(region: &Region, config: &Config, opened: Vec<Opened>) -> Result<Names, Errno> {
+    let ram = config.ram;
     // The budget limits RAM segments, through reclaim; this only bounds the table.
     let ram_segments = (ram.max(1 << 30) * 4 / SEGMENT).min(1 << 20) as u32;
     let for_slots = |opened: &Opened| opened.options.kind == DeviceKind::Slots;
@@ -151,10 +155,5 @@ pub fn layer(region: &Region, ram: u64, opened: Vec<Opened>) -> Result<SwapLayer
             store.swapon(opened.device, opened.options)?;
         }
     }
-    SwapLayer::new(
-        LayerOptions {
-            max_entries: region.pages(),
-        },
-        store,
-    )
+    Names::new(store, region.pages(), config.direct)
 }

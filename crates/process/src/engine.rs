@@ -15,7 +15,7 @@ use vswap_platform::map::AnonMap;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread::Thread;
 use vswap_platform::uffd::Userfaultfd;
-use vswap_space::{DedupOptions, SwapLayer};
+use vswap_space::DedupOptions;
 use vswap_store::CodecKind;
 use vswap_units::Counters;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, LatencyHistogram, PAGE_SHIFT, PAGE_SIZE, rank};
@@ -29,6 +29,7 @@ use crate::error::StartError;
 use crate::frames::Frames;
 use crate::groups::GroupTable;
 use crate::handlers::Handlers;
+use crate::names::Names;
 use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
 use crate::service::{Desk, Threads};
@@ -65,7 +66,7 @@ pub struct Engine {
     pub(crate) window: Window,
     pub(crate) groups: GroupTable,
     pub(crate) budget: Budget,
-    pub(crate) layer: SwapLayer,
+    pub(crate) layer: Names,
     pub(crate) workers: Workers,
     pub(crate) uffd: RankedMutex<Option<ManuallyDrop<Arc<Userfaultfd>>>, 9>,
     /// Signal delivery: the descriptor in force in the program's table, once it closed ours.
@@ -122,8 +123,8 @@ impl Engine {
             Delivery::Signal => SIGNAL_WORKERS + 3,
         };
         let dedup = DedupOptions::new(config.dedup, ram as usize / RAM_PER_INDEXED_PAGE);
-        let layer = devices::layer(&region, ram, opened)
-            .and_then(|layer| layer.with_dedup(dedup))
+        let layer = devices::names(&region, &config, opened)
+            .and_then(|names| names.with_dedup(dedup))
             .map_err(StartError::Memory)?;
         let private_fds = layer.store().device_fds();
         Ok(Self {
@@ -210,6 +211,7 @@ impl Engine {
             CodecKind::Raw => "raw".to_owned(),
         };
         let dedup = config.dedup.name();
+        let virtual_layer = !config.direct;
         let swap: Vec<String> = config
             .swap
             .iter()
@@ -217,7 +219,7 @@ impl Engine {
             .collect();
         let (ram, swap) = (self.ram(), swap.join(","));
         format!(
-            r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","dedup":"{dedup}","swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
+            r#"{{"ram_bytes":{ram},"scope":"{scope}","faults":"{faults}","codec":"{codec}","dedup":"{dedup}","virtual":{virtual_layer},"swap":[{swap}],"device_bytes":{},"region_bytes":{}}}"#,
             self.layer.store().device_capacity().0,
             self.region.bytes(),
         )
@@ -248,8 +250,8 @@ impl Engine {
         &self.trace
     }
 
-    /// The virtual swap layer.
-    pub fn layer(&self) -> &SwapLayer {
+    /// What is named where: the virtual swap layer, or slots.
+    pub fn layer(&self) -> &Names {
         &self.layer
     }
 

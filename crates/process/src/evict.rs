@@ -3,14 +3,14 @@
 
 use vswap_platform::errno::Errno;
 use vswap_platform::map;
-use vswap_space::{EntryId, EntryRange, SwapOut};
-use vswap_store::StoreError;
+use vswap_space::RunOut;
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::frames::Frames;
 use crate::groups::Held;
-use crate::page_state::{PageState, Tag};
+use crate::names::Reserved;
+use crate::page_state::{Name, PageState, Tag};
 use crate::region::{BlockGuard, runs_of, slots, span};
 use crate::trace::Event;
 use crate::worker::Worker;
@@ -104,13 +104,11 @@ impl Engine {
             self.queue_block(guard.index());
             return 0;
         };
-        let moved = match self
-            .layer
-            .allocate_for(guard.group(), mask.count_ones() as usize)
-        {
-            Some(entries) => {
+        let wanted = mask.count_ones() as usize;
+        let moved = match self.layer.reserve(guard.group(), wanted) {
+            Some(reserved) => {
                 let moved = self.move_out(uffd, guard, run, mask, patience == Patience::Background);
-                self.bind(guard, run, moved, entries);
+                self.bind(guard, run, moved, reserved);
                 moved
             }
             None => 0,
@@ -126,18 +124,17 @@ impl Engine {
         moved.count_ones() as usize
     }
 
-    /// Gives moved pages their entries; entries left over are freed.
-    fn bind(&self, guard: &mut BlockGuard<'_>, run: u32, moved: u16, entries: EntryRange) {
-        let mut left = entries.iter();
+    /// Gives moved pages their names; those left over are given back.
+    fn bind(&self, guard: &mut BlockGuard<'_>, run: u32, moved: u16, mut reserved: Reserved) {
         for slot in slots(moved) {
-            let Some(entry) = left.next() else { break };
-            self.layer.cache(entry, Frames::frame(run, slot));
-            let state = guard.state(slot).to_swapped(entry);
+            let frame = Frames::frame(run, slot);
+            let Some(name) = self.layer.bind(&mut reserved, frame) else {
+                break;
+            };
+            let state = guard.state(slot).to_swapped(name);
             guard.set(slot, state);
         }
-        for entry in left {
-            self.layer.free(&[entry]);
-        }
+        self.layer.unreserve(reserved);
         let count = u64::from(moved.count_ones());
         self.counters.resident_pages.sub(count);
         self.count_pages(guard, Held::Resident, -(count as i64));
@@ -195,27 +192,19 @@ impl Engine {
     /// Stores every cached page of the run; returns the slots that found no
     /// room, and those that are better kept in memory.
     fn write_out(&self, worker: &mut Worker, guard: &mut BlockGuard<'_>, run: u32) -> (u16, u16) {
-        let (mut written, mut failed, mut refused) = (0, 0, 0);
-        for slot in slots(self.cached_in(guard, run)) {
-            let Some(entry) = guard.state(slot).entry() else {
-                continue;
-            };
-            let Some(frame) = self.frames.page(run, slot) else {
-                continue;
-            };
+        let cached = self.cached_in(guard, run) & self.frames.present(run);
+        let (mut written, mut refused) = (0, 0);
+        for (first, count) in runs_of(cached) {
             let began = self.trace.begin();
-            let stored = self.store_page(worker, entry, frame);
-            let page = (guard.index() * BLOCK_PAGES + slot) as u64;
-            self.trace.end(began, Event::SwapOut, page);
-            match stored {
-                Ok(_) => written += 1,
-                Err(StoreError::Incompressible) => refused |= span(slot, 1),
-                Err(_) => failed |= span(slot, 1),
-            }
+            let out = self.write_span(worker, guard, run, (first, count));
+            let page = (guard.index() * BLOCK_PAGES + first) as u64;
+            self.trace.end_each(began, Event::SwapOut, page, count);
+            written |= out.done << first;
+            refused |= out.refused << first;
         }
-        self.note_written_out(guard, written);
-        self.count_pages(guard, Held::Cached, -i64::from(written));
-        (failed, refused)
+        self.note_written_out(guard, written.count_ones());
+        self.count_pages(guard, Held::Cached, -i64::from(written.count_ones()));
+        (cached & !written & !refused, refused)
     }
 
     /// Pages that do not compress go back to their places where no device would
@@ -237,14 +226,31 @@ impl Engine {
         mask & !back
     }
 
-    fn store_page(
+    /// Stores cached pages that are neighbours; says by bits, the first one's lowest, what became of them.
+    fn write_span(
         &self,
         worker: &mut Worker,
-        entry: EntryId,
-        page: &[u8],
-    ) -> Result<SwapOut, StoreError> {
-        let mut pin = self.layer.pin(entry).ok_or(StoreError::NoRoom)?;
-        pin.swap_out(page, &mut worker.codec)
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        (first, count): (usize, usize),
+    ) -> RunOut {
+        let mut names = [Name::NOTHING; BLOCK_PAGES];
+        for (slot, place) in (first..first + count).zip(names.iter_mut()) {
+            *place = guard.state(slot).name().unwrap_or(Name::NOTHING);
+        }
+        let (Some(names), Some(pages)) =
+            (names.get_mut(..count), self.frames.pages(run, first, count))
+        else {
+            return RunOut::default();
+        };
+        let out = self.layer.write_out(names, pages, &mut worker.codec);
+        for (i, name) in names.iter().enumerate() {
+            if out.done & span(i, 1) != 0 {
+                let state = guard.state(first + i).to_swapped(*name);
+                guard.set(first + i, state);
+            }
+        }
+        out
     }
 
     /// When every run waits for faults, one of them has to go.
@@ -281,18 +287,18 @@ impl Engine {
     }
 
     /// What a block of the program's range forgets when it is discarded:
-    /// swapped pages give their entries up, present ones go. All are empty then.
+    /// swapped pages give their names up, present ones go. All are empty then.
     pub(crate) fn empty_slots(&self, guard: &mut BlockGuard<'_>, mask: u16) -> Result<(), Errno> {
         self.settle(guard);
         let mut freed = [None; BLOCK_PAGES];
         for (slot, place) in slots(mask).zip(freed.iter_mut()) {
             let state = guard.state(slot);
-            *place = state.entry();
+            *place = state.name();
             if matches!(state.tag(), Tag::Swapped | Tag::Poisoned) {
                 guard.retag(slot, Tag::Empty);
             }
         }
-        self.release_entries(guard, &freed);
+        self.release_names(guard, &freed);
         let present = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed)) & mask;
         let gone = self.drop_pages(guard, present);
         self.forget_if_gone(guard);

@@ -97,11 +97,12 @@ impl Frames {
         frame / BLOCK_PAGES as u32
     }
 
-    /// The bytes of a present frame, to read.
-    pub fn page(&self, run: u32, slot: usize) -> Option<&[u8]> {
-        self.is_present(run, slot).then_some(())?;
-        self.area
-            .slice(run as usize * BLOCK_SIZE + slot * PAGE_SIZE, PAGE_SIZE)
+    /// The bytes of neighbouring frames that are present, to read.
+    pub fn pages(&self, run: u32, first: usize, count: usize) -> Option<&[u8]> {
+        let wanted = span(first, count);
+        (self.present(run) & wanted == wanted).then_some(())?;
+        let offset = run as usize * BLOCK_SIZE + first * PAGE_SIZE;
+        self.area.slice(offset, count * PAGE_SIZE)
     }
 
     /// The bytes of a present frame, to write. The caller owns the run.

@@ -3,7 +3,7 @@
 //! ```text
 //!  63            16 15      8 7       4 3   0
 //! +----------------+---------+---------+-----+
-//! |  swap entry    |  pins   |  flags  | tag |
+//! |     name       |  pins   |  flags  | tag |
 //! +----------------+---------+---------+-----+
 //! ```
 //!
@@ -12,14 +12,15 @@
 //! itself reported the page missing before anything was ever moved out of its
 //! block, permit a zero-fill; no error code ever does.
 
-use vswap_space::EntryId;
+use core::num::NonZeroU64;
 
 const TAG_BITS: u64 = 0xf;
 const UNMOVABLE: u64 = 1 << 4;
 const STUBBORN: u64 = 1 << 5;
 const PIN_SHIFT: u32 = 8;
 const PIN_MASK: u64 = 0xff << PIN_SHIFT;
-const ENTRY_SHIFT: u32 = 16;
+const NAME_SHIFT: u32 = 16;
+const NAME_BITS: u32 = u64::BITS - NAME_SHIFT;
 
 /// What is known about a managed page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +34,7 @@ pub enum Tag {
     Resident = 2,
     /// Present, but freed by the program: reclaim drops it without a copy.
     Freed = 3,
-    /// Moved out; the word carries the swap entry.
+    /// Moved out; the word carries the page's name (`names`).
     Swapped = 4,
     /// Its bytes could not be read back: every touch is a SIGBUS.
     Poisoned = 5,
@@ -41,19 +42,49 @@ pub enum Tag {
     Foreign = 6,
 }
 
+/// What a page that is out is known by: 48 bits, never 0 (`names` says of what).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Name(NonZeroU64);
+
+impl Name {
+    /// In direct mode: the page is in the frame run of its block.
+    pub const IN_FRAME: Self = match Self::new(1 << 40) {
+        Some(name) => name,
+        None => Self::NOTHING,
+    };
+    /// The name of nothing: no entry and no slot has it.
+    pub const NOTHING: Self = Self(NonZeroU64::MIN);
+
+    /// The name with this number, if there can be one.
+    pub const fn new(number: u64) -> Option<Self> {
+        if number >> NAME_BITS != 0 {
+            return None;
+        }
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
 /// One page's state, by value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageState(u64);
 
 impl PageState {
-    /// A state without an entry, pins or flags.
+    /// A state without a name, pins or flags.
     pub const fn of(tag: Tag) -> Self {
         Self(tag as u64)
     }
 
-    /// Moved out under `entry`.
-    pub const fn swapped(entry: EntryId) -> Self {
-        Self(Tag::Swapped as u64 | entry.get() << ENTRY_SHIFT)
+    /// Moved out under `name`.
+    pub const fn swapped(name: Name) -> Self {
+        Self(Tag::Swapped as u64 | name.get() << NAME_SHIFT)
     }
 
     /// The word as stored in the table.
@@ -79,10 +110,10 @@ impl PageState {
         }
     }
 
-    /// The swap entry of a swapped page.
-    pub fn entry(self) -> Option<EntryId> {
+    /// The name of a swapped page.
+    pub fn name(self) -> Option<Name> {
         if matches!(self.tag(), Tag::Swapped) {
-            EntryId::new(self.0 >> ENTRY_SHIFT)
+            Name::new(self.0 >> NAME_SHIFT)
         } else {
             None
         }
@@ -135,14 +166,14 @@ impl PageState {
         Self(self.0 & !STUBBORN)
     }
 
-    /// The same pins with another tag; flags and entry go.
+    /// The same pins with another tag; flags and name go.
     pub const fn retag(self, tag: Tag) -> Self {
         Self(self.0 & PIN_MASK | tag as u64)
     }
 
-    /// The same pins, moved out under `entry`.
-    pub const fn to_swapped(self, entry: EntryId) -> Self {
-        Self(self.0 & PIN_MASK | Self::swapped(entry).0)
+    /// The same pins, moved out under `name`.
+    pub const fn to_swapped(self, name: Name) -> Self {
+        Self(self.0 & PIN_MASK | Self::swapped(name).0)
     }
 
     /// May reclaim move this page out?
@@ -162,17 +193,17 @@ mod tests {
     fn a_zero_word_is_an_unknown_page() {
         let state = PageState::from_bits(0);
         assert_eq!(state.tag(), Tag::Unknown);
-        assert_eq!(state.entry(), None);
+        assert_eq!(state.name(), None);
         assert_eq!(state.pins(), 0);
     }
 
     #[test]
-    fn a_swapped_page_keeps_its_entry_and_its_pins() {
-        let entry = EntryId::new(0xff_1234_5678).unwrap();
+    fn a_swapped_page_keeps_its_name_and_its_pins() {
+        let name = Name::new(0x1ff_1234_5678).unwrap();
         let pinned = PageState::of(Tag::Resident).pinned().unwrap();
-        let state = pinned.to_swapped(entry);
+        let state = pinned.to_swapped(name);
         assert_eq!(state.tag(), Tag::Swapped);
-        assert_eq!(state.entry(), Some(entry));
+        assert_eq!(state.name(), Some(name));
         assert_eq!(state.pins(), 1);
         assert_eq!(
             state.retag(Tag::Resident).unpinned().bits(),
@@ -192,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pin_count_does_not_overflow_into_the_entry() {
+    fn the_pin_count_does_not_overflow_into_the_name() {
         let mut state = PageState::of(Tag::Resident);
         for _ in 0..255 {
             state = state.pinned().unwrap();

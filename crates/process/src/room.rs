@@ -17,11 +17,11 @@
 use std::sync::atomic::Ordering;
 
 use vswap_platform::clock::now_ns;
-use vswap_space::Backing;
 use vswap_units::BLOCK_PAGES;
 
 use crate::engine::Engine;
 use crate::evict::Patience;
+use crate::names::Rests;
 use crate::page_state::Tag;
 use crate::worker::Worker;
 
@@ -112,8 +112,8 @@ impl Engine {
         match state.tag() {
             Tag::Unknown | Tag::Empty => true,
             Tag::Swapped => state
-                .entry()
-                .is_some_and(|entry| !matches!(self.layer.hint(entry), Backing::Cached(_))),
+                .name()
+                .is_some_and(|name| self.layer.rests(name) != Rests::Frame),
             Tag::Resident | Tag::Freed | Tag::Poisoned | Tag::Foreign => false,
         }
     }

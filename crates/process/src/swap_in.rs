@@ -12,15 +12,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vswap_platform::log;
 use vswap_platform::uffd::Userfaultfd;
-use vswap_space::{Backing, EntryId, SwapInError};
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::fault::Outcome;
-use crate::frames::Frames;
 use crate::groups::Held;
 use crate::mover::Installed;
-use crate::page_state::Tag;
+use crate::names::Rests;
+use crate::page_state::{Name, Tag};
 use crate::region::{BlockGuard, run_around, runs_of, slots, span};
 use crate::trace::Event;
 use crate::worker::Worker;
@@ -92,12 +91,12 @@ impl Engine {
         guard: &mut BlockGuard<'_>,
         slot: usize,
     ) -> Outcome {
-        let Some(entry) = guard.state(slot).entry() else {
+        let Some(name) = guard.state(slot).name() else {
             return Outcome::Failed;
         };
         let page = guard.index() * BLOCK_PAGES + slot;
         let began = self.trace.begin();
-        if let Backing::Cached(_) = self.layer.hint(entry) {
+        if self.layer.rests(name) == Rests::Frame {
             let outcome = self.take_back(uffd, guard, slot);
             self.trace.end(began, Event::TakeBack, page as u64);
             return outcome;
@@ -128,9 +127,9 @@ impl Engine {
     /// The slots of the block whose pages are in frames of `run`.
     pub(crate) fn cached_in(&self, guard: &BlockGuard<'_>, run: u32) -> u16 {
         guard.mask(|state| {
-            state.entry().is_some_and(|entry| {
-                matches!(self.layer.hint(entry), Backing::Cached(frame) if Frames::run_of(frame) == run)
-            })
+            state
+                .name()
+                .is_some_and(|name| self.layer.is_cached(name, run))
         })
     }
 
@@ -142,29 +141,21 @@ impl Engine {
             BLOCK_PAGES => 0xffff,
             _ => span(slot, window.min(BLOCK_PAGES - slot)),
         };
-        let faulting = guard.state(slot).entry().map(|entry| self.rests(entry));
+        let faulting = guard.state(slot).name().map(|name| self.layer.rests(name));
         let with_io = faulting == Some(Rests::Device);
-        let chosen = guard.mask(|state| match state.entry().map(|entry| self.rests(entry)) {
-            Some(Rests::Device) => with_io,
-            Some(Rests::Ram) => true,
-            Some(Rests::Frame) | None => false,
-        });
-        let near = if with_io {
+        let chosen = guard.mask(
+            |state| match state.name().map(|name| self.layer.rests(name)) {
+                Some(Rests::Device) => with_io,
+                Some(Rests::Slot) => faulting == Some(Rests::Slot),
+                Some(Rests::Ram) => true,
+                Some(Rests::Frame) | None => false,
+            },
+        );
+        if matches!(faulting, Some(Rests::Device | Rests::Slot)) {
             self.handlers.call();
-            0xffff
-        } else {
-            near
-        };
-        chosen & near | 1 << slot
-    }
-
-    /// Where a page's bytes are, as a hint.
-    fn rests(&self, entry: EntryId) -> Rests {
-        match self.layer.hint(entry) {
-            Backing::Cached(_) => Rests::Frame,
-            _ if self.layer.is_on_device(entry) => Rests::Device,
-            _ => Rests::Ram,
         }
+        let near = if with_io { 0xffff } else { near };
+        chosen & near | 1 << slot
     }
 
     fn load(
@@ -212,49 +203,42 @@ impl Engine {
         slot: usize,
         mask: u16,
     ) -> u16 {
-        let Some(entry) = guard.state(slot).entry() else {
-            return 0;
-        };
         let order = || std::iter::once(slot).chain(slots(mask & !span(slot, 1)));
         let (scratch, codec) = worker.parts();
-        let mut entries = [entry; BLOCK_PAGES];
+        let mut names = [Name::NOTHING; BLOCK_PAGES];
         let mut outs: [&mut [u8]; BLOCK_PAGES] = Default::default();
-        let mut results = [Err(SwapInError::Empty); BLOCK_PAGES];
+        let mut well = [false; BLOCK_PAGES];
         let mut count = 0;
         for slot in order() {
             let frame = run.and_then(|run| self.frames.page_mut(run, slot));
             let page = frame.or_else(|| scratch.slice_mut(slot * PAGE_SIZE, PAGE_SIZE));
-            if let (Some(out), Some(place), Some(page), Some(entry)) = (
+            if let (Some(out), Some(place), Some(page), Some(name)) = (
                 outs.get_mut(count),
-                entries.get_mut(count),
+                names.get_mut(count),
                 page,
-                guard.state(slot).entry(),
+                guard.state(slot).name(),
             ) {
-                (*out, *place) = (page, entry);
+                (*out, *place) = (page, name);
                 count += 1;
             }
         }
-        if let (Some(entries), Some(outs), Some(results)) = (
-            entries.get(..count),
-            outs.get_mut(..count),
-            results.get_mut(..count),
-        ) {
-            self.layer.swap_in_block(entries, outs, results, codec);
+        if let (Some(names), Some(outs)) = (names.get(..count), outs.get_mut(..count)) {
+            self.layer.read_block(names, outs, &mut well, codec);
         }
-        let read = order().zip(&results).filter(|(_, result)| result.is_ok());
+        let read = order().zip(&well).filter(|(_, well)| **well);
         read.fold(0, |read, (slot, _)| read | span(slot, 1))
     }
 
     /// The page itself could not be read back: its bytes are lost.
     fn not_decoded(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, slot: usize) -> Outcome {
-        let entry = guard.state(slot).entry();
+        let name = guard.state(slot).name();
         log::say(&["a swapped page cannot be read back correctly: it is poisoned"]);
-        if let Some(entry) = entry {
+        if let Some(name) = name {
             let mut freed = [None; BLOCK_PAGES];
             if let Some(first) = freed.first_mut() {
-                *first = Some(entry);
+                *first = Some(name);
             }
-            self.release_entries(guard, &freed);
+            self.release_names(guard, &freed);
         }
         self.poison(uffd, guard, slot)
     }
@@ -322,50 +306,32 @@ impl Engine {
         }
     }
 
-    /// Books pages that are in their places again, and gives their entries up.
+    /// Books pages that are in their places again, and gives their names up.
     pub(crate) fn book_return(&self, guard: &mut BlockGuard<'_>, mask: u16) {
         let mut freed = [None; BLOCK_PAGES];
         for (back, place) in slots(mask).zip(freed.iter_mut()) {
-            *place = guard.state(back).entry();
+            *place = guard.state(back).name();
             guard.retag(back, Tag::Resident);
         }
-        self.release_entries(guard, &freed);
+        self.release_names(guard, &freed);
         self.pages_came(guard, mask);
     }
 
-    /// Frees the entries of up to a block's pages that are back or gone. A
+    /// Gives up the names of up to a block's pages that are back or gone. A
     /// cached one's frame is dead from here on, found so when its run's turn comes.
-    pub(crate) fn release_entries(
+    pub(crate) fn release_names(
         &self,
         guard: &BlockGuard<'_>,
-        entries: &[Option<EntryId>; BLOCK_PAGES],
+        names: &[Option<Name>; BLOCK_PAGES],
     ) {
-        let Some(filler) = entries.iter().flatten().next() else {
-            return;
-        };
-        let mut list = [*filler; BLOCK_PAGES];
-        let mut count = 0;
-        for (place, entry) in list.iter_mut().zip(entries.iter().flatten()) {
-            *place = *entry;
-            count += 1;
-        }
         let began = self.trace.begin();
-        let mut cached = 0;
-        if let Some(list) = list.get(..count) {
-            self.layer.free_into(list, &mut |_, _| cached += 1);
+        let released = self.layer.release(names);
+        if released.pages > 0 {
+            self.trace.end(began, Event::Free, released.pages as u64);
+            self.count_pages(guard, Held::Cached, -(released.cached as i64));
+            self.counters.swapped_pages.sub(released.pages as u64);
         }
-        self.trace.end(began, Event::Free, count as u64);
-        self.count_pages(guard, Held::Cached, -cached);
-        self.counters.swapped_pages.sub(count as u64);
     }
-}
-
-/// Where a swapped page's bytes are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rests {
-    Frame,
-    Ram,
-    Device,
 }
 
 #[cfg(test)]

@@ -133,6 +133,9 @@ impl Engine {
     /// One sentence that says what to do; nothing was changed.
     pub fn swapon(&self, spec: &DeviceSpec) -> Result<DeviceInfo, DeviceError> {
         spec.check()?;
+        if self.layer.is_direct() {
+            return Err(DeviceError::Direct);
+        }
         let job = Job::new(Change::On(spec.clone()));
         let outcome = self.have_done(&job, &mut |_| true)?;
         let _signals = SignalBlock::enter();

@@ -76,12 +76,22 @@ impl Trace {
     #[inline]
     pub fn end(&self, began: Option<Began>, event: Event, page: u64) {
         if let Some(Began(began)) = began {
-            self.note(began, event, page);
+            self.note(began, now_ns().saturating_sub(began), event, page);
         }
     }
 
-    fn note(&self, began: u64, event: Event, page: u64) {
-        let took = u32::try_from(now_ns().saturating_sub(began)).unwrap_or(u32::MAX);
+    /// After something done to `count` neighbouring pages at once: an event for each, with its share of the time.
+    pub fn end_each(&self, began: Option<Began>, event: Event, first: u64, count: usize) {
+        if let Some(Began(began)) = began {
+            let each = now_ns().saturating_sub(began) / count.max(1) as u64;
+            for i in 0..count as u64 {
+                self.note(began + i * each, each, event, first + i);
+            }
+        }
+    }
+
+    fn note(&self, began: u64, took: u64, event: Event, page: u64) {
+        let took = u32::try_from(took).unwrap_or(u32::MAX);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let Some([state, time, what, about]) = self.place(number) else {
             return;

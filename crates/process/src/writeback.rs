@@ -56,7 +56,7 @@ impl Engine {
         let Some(mut worker) = self.workers.take(self.workers.len() - 1) else {
             return false;
         };
-        self.layer.clean(&mut worker.codec).objects > 0
+        self.layer.clean(&mut worker.codec)
     }
 
     fn write_back_one(&self) -> bool {

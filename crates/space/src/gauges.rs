@@ -55,6 +55,28 @@ pub struct TableParts {
     pub clusters: usize,
 }
 
+impl Gauges {
+    /// Sets the counters of the same names.
+    pub fn publish(&self, counters: &Counters) {
+        counters.same_filled_pages.set(self.same_filled_pages);
+        counters.stored_pages.set(self.stored_pages);
+        counters.stored_bytes.set(self.stored_bytes);
+        counters.slot_pages.set(self.slot_pages);
+        counters.swap_out_pages.set(self.swap_out_pages);
+        counters.swap_out_bytes.set(self.swap_out_bytes);
+        counters.swap_out_same_pages.set(self.swap_out_same_pages);
+        counters.swap_out_slot_pages.set(self.swap_out_slot_pages);
+        counters.swap_out_raw_pages.set(self.swap_out_raw_pages);
+        counters.swap_in_pages.set(self.swap_in_pages);
+        counters.poisoned_pages.set(self.poisoned_pages);
+        counters.dedup_hits.set(self.dedup_hits);
+        counters.dedup_different.set(self.dedup_different);
+        counters.shared_objects.set(self.shared_objects);
+        counters.shared_pages.set(self.shared_pages);
+        counters.dedup_saved_bytes.set(self.dedup_saved_bytes);
+    }
+}
+
 impl SwapLayer {
     /// What the layer holds and did.
     #[must_use]
@@ -85,23 +107,7 @@ impl SwapLayer {
 
     /// Sets the engine's counters that this layer alone knows. Cheap enough for every tick.
     pub fn publish(&self, counters: &Counters) {
-        let now = self.gauges();
-        counters.same_filled_pages.set(now.same_filled_pages);
-        counters.stored_pages.set(now.stored_pages);
-        counters.stored_bytes.set(now.stored_bytes);
-        counters.slot_pages.set(now.slot_pages);
-        counters.swap_out_pages.set(now.swap_out_pages);
-        counters.swap_out_bytes.set(now.swap_out_bytes);
-        counters.swap_out_same_pages.set(now.swap_out_same_pages);
-        counters.swap_out_slot_pages.set(now.swap_out_slot_pages);
-        counters.swap_out_raw_pages.set(now.swap_out_raw_pages);
-        counters.swap_in_pages.set(now.swap_in_pages);
-        counters.poisoned_pages.set(now.poisoned_pages);
-        counters.dedup_hits.set(now.dedup_hits);
-        counters.dedup_different.set(now.dedup_different);
-        counters.shared_objects.set(now.shared_objects);
-        counters.shared_pages.set(now.shared_pages);
-        counters.dedup_saved_bytes.set(now.dedup_saved_bytes);
+        self.gauges().publish(counters);
     }
 
     /// Bytes of memory the layer's own tables hold: descriptors, counts, clusters, shared objects and the index. Asks the

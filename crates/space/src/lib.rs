@@ -31,6 +31,7 @@ mod same;
 mod shared;
 mod slots;
 mod swap;
+mod swap_run;
 mod table;
 mod tally;
 #[cfg(any(test, feature = "testing"))]
@@ -52,4 +53,5 @@ pub use pin::Pin;
 pub use shared::SharedId;
 pub use slots::{Emptied, EmptyError};
 pub use swap::{SwapInError, SwapOut};
+pub use swap_run::RunOut;
 pub use vswap_store::GroupId;

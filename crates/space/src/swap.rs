@@ -76,53 +76,80 @@ impl Pin<'_> {
         page: &[u8],
         workspace: &mut Workspace,
     ) -> Result<SwapOut, StoreError> {
+        match self.swap_out_unless_to_slot(page, workspace)? {
+            Some(done) => Ok(done),
+            None => self.swap_out_to_slot(page, workspace),
+        }
+    }
+
+    /// The same, but `None` (and nothing done) of a page that is to go to a slot.
+    pub(crate) fn swap_out_unless_to_slot(
+        &mut self,
+        page: &[u8],
+        workspace: &mut Workspace,
+    ) -> Result<Option<SwapOut>, StoreError> {
         if page.len() != PAGE_SIZE {
             return Err(StoreError::Io(Errno::EINVAL));
         }
         if self.word.is_cached_only() {
             let _ = self.take_frame();
-            return Ok(SwapOut::Unneeded);
+            return Ok(Some(SwapOut::Unneeded));
         }
         if let Some(packed) = same::repeated_word(page).and_then(same::pack) {
-            return self.become_same(packed).ok_or(StoreError::NoRoom);
+            return self.become_same(packed).ok_or(StoreError::NoRoom).map(Some);
         }
         let print = self.look(page);
         if let Some(shared) = print.and_then(|print| self.share(print, page, workspace)) {
-            return Ok(shared);
+            return Ok(Some(shared));
         }
         let group = self.layer.group_of(self.entry);
         let stored = if self.layer.may_use_slots(group) {
-            self.swap_out_beside_slots(group, page, workspace)
+            self.swap_out_beside_slots(group, page, workspace)?
         } else {
-            let owner = self.entry.get();
-            let object = self.layer.store.append_for(group, owner, page, workspace)?;
-            self.become_stored(object)
+            Some(self.swap_out_to_log(group, page, workspace)?)
         };
-        if let (Some(print), Ok(SwapOut::Stored { .. })) = (print, stored) {
+        if let (Some(print), Some(SwapOut::Stored { .. })) = (print, stored) {
             self.remember(print);
         }
-        stored
+        Ok(stored)
     }
 
-    /// To the log if it compresses and there is room, else to a slot, else to the log as it is.
+    /// To the log if it compresses and there is room.
     fn swap_out_beside_slots(
+        &mut self,
+        group: GroupId,
+        page: &[u8],
+        workspace: &mut Workspace,
+    ) -> Result<Option<SwapOut>, StoreError> {
+        let store = &self.layer.store;
+        let owner = self.entry.get();
+        match store.append_compressed(group, owner, page, workspace) {
+            Ok(Some(object)) => self.become_stored(object).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// To a slot, else to the log as it is.
+    fn swap_out_to_slot(
+        &mut self,
+        page: &[u8],
+        workspace: &mut Workspace,
+    ) -> Result<SwapOut, StoreError> {
+        match self.layer.store.slots().write(page) {
+            Ok((slot, _)) => self.become_slot(slot),
+            Err(_) => self.swap_out_to_log(self.layer.group_of(self.entry), page, workspace),
+        }
+    }
+
+    pub(crate) fn swap_out_to_log(
         &mut self,
         group: GroupId,
         page: &[u8],
         workspace: &mut Workspace,
     ) -> Result<SwapOut, StoreError> {
         let store = &self.layer.store;
-        let owner = self.entry.get();
-        if let Ok(Some(object)) = store.append_compressed(group, owner, page, workspace) {
-            return self.become_stored(object);
-        }
-        match store.slots().write(page) {
-            Ok(slot) => self.become_slot(slot),
-            Err(_) => {
-                let object = store.append_for(group, owner, page, workspace)?;
-                self.become_stored(object)
-            }
-        }
+        let object = store.append_for(group, self.entry.get(), page, workspace)?;
+        self.become_stored(object)
     }
 
     /// Reads the page into `out`.
@@ -170,7 +197,7 @@ impl Pin<'_> {
         Some(SwapOut::Same)
     }
 
-    fn become_slot(&mut self, slot: Slot) -> Result<SwapOut, StoreError> {
+    pub(crate) fn become_slot(&mut self, slot: Slot) -> Result<SwapOut, StoreError> {
         let former = self.word;
         if !self.apply(Step::SwapOutSlot(slot)) {
             self.layer.store.slots().free(slot);

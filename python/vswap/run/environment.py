@@ -31,6 +31,7 @@ def command_environment(
     made["VSWAP_SWAP"] = ",".join(options.swap)
     made["VSWAP_CODEC"] = options.codec
     made["VSWAP_DEDUP"] = options.dedup
+    made["VSWAP_VIRTUAL"] = "no" if options.direct else "yes"
     made["VSWAP_FAULTS"] = options.faults
     made["VSWAP_MIN_ALLOC"] = "auto" if options.min_alloc is None else str(options.min_alloc)
     # A vswap run inside the command reports when it is asked to, not because we were.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from vswap._config_text import check_codec, check_dedup, check_faults, check_min_alloc
 from vswap.errors import ConfigError
 from vswap.run.limits import default_budget, memory_limit
-from vswap.run.swapspec import check_swaps
+from vswap.run.swapspec import check_direct, check_swaps, usual_swap
 from vswap.sizes import check_floor, parse_budget
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
         "smallest allocation that is managed (default auto: every one in thread mode, 64K in "
         "signal mode)",
     ),
+    ("--direct", SWITCH, "no virtual swap layer, pages go to plain slots only: for measuring"),
     ("--report", SWITCH, "report to stderr when the command has ended"),
     ("--report-json", "PATH", "write the report to a file, as JSON"),
     ("--allow-unmanaged", SWITCH, "run the command even where it cannot come under vswap"),
@@ -60,6 +61,7 @@ _VALUED = frozenset(name for name, metavar, _ in OPTIONS if metavar is not SWITC
 _SWITCHES = frozenset(name for name, metavar, _ in OPTIONS if metavar is SWITCH)
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"", "0", "no", "false", "off"})
+_VIRTUAL = "VSWAP_VIRTUAL"
 
 
 class RunOptions:
@@ -71,7 +73,11 @@ class RunOptions:
         """Check every value, the environment's where none was given."""
         self.command = tuple(command)
         self.ram = _ram(_value(given, "--ram", environ))
-        self.swap = tuple(check_swaps(given.get("--swap") or _swaps(environ) or ["auto"]))
+        self.direct = "--direct" in given or _virtual_is_off(environ)
+        specs = given.get("--swap") or _swaps(environ) or usual_swap(direct=self.direct)
+        self.swap = tuple(check_swaps(specs))
+        if self.direct:
+            check_direct(self.swap)
         self.codec = check_codec(_value(given, "--codec", environ) or "lz4")
         self.dedup = check_dedup(_value(given, "--dedup", environ) or "group")
         self.faults = check_faults(_value(given, "--faults", environ) or "auto")
@@ -132,14 +138,16 @@ def _read(own: list[str]) -> dict[str, list[str]] | None:
     return given
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
     """Return the environment variable of an option."""
+    if name == "--direct":
+        return _VIRTUAL
     return "VSWAP_" + name[2:].upper().replace("-", "_")
 
 
 def _value(given: Mapping[str, list[str]], name: str, environ: Mapping[str, str]) -> str:
     """Return the last value given, else the environment's, else ''."""
-    return given[name][-1] if name in given else environ.get(_variable(name), "")
+    return given[name][-1] if name in given else environ.get(variable(name), "")
 
 
 def _ram(text: str) -> int:
@@ -161,11 +169,19 @@ def _swaps(environ: Mapping[str, str]) -> list[str]:
     return [spec.strip() for spec in text.split(",") if spec.strip()]
 
 
+def _virtual_is_off(environ: Mapping[str, str]) -> bool:
+    """Return whether VSWAP_VIRTUAL says no."""
+    value = environ.get(_VIRTUAL, "yes").strip().lower()
+    if value not in ("yes", "no"):
+        raise ConfigError(f"{_VIRTUAL} is yes or no, not {value!r}")
+    return value == "no"
+
+
 def _switch(name: str, environ: Mapping[str, str]) -> bool:
     """Return a switch of the environment."""
-    value = environ.get(_variable(name), "").strip().lower()
+    value = environ.get(variable(name), "").strip().lower()
     if value not in _TRUE | _FALSE:
-        raise ConfigError(f"{_variable(name)} is a switch: set it to 1 or 0, not {value!r}")
+        raise ConfigError(f"{variable(name)} is a switch: set it to 1 or 0, not {value!r}")
     return value in _TRUE
 
 
@@ -173,7 +189,7 @@ def build_parser() -> ArgumentParser:
     """Return an argparse parser of the same options, for help and for errors."""
     import argparse
 
-    variables = ", ".join(_variable(name) for name, _, _ in OPTIONS)
+    variables = ", ".join(variable(name) for name, _, _ in OPTIONS)
     parser = argparse.ArgumentParser(
         prog="vswap run",
         usage="vswap run [options] [--] COMMAND [ARG...]",

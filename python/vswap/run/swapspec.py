@@ -83,6 +83,20 @@ def split_priority(spec: str) -> tuple[str, int | None]:
     return rest, int(tail)
 
 
+def usual_swap(*, direct: bool) -> list[str]:
+    """Return what is meant where no device is named; ``direct``: without the virtual layer."""
+    return [f"{SLOTS}auto" if direct else "auto"]
+
+
+def check_direct(specs: Sequence[str]) -> None:
+    """Raise ConfigError unless these devices can do without the virtual layer."""
+    if not specs or not all(spec.startswith(SLOTS) for spec in specs):
+        raise ConfigError(
+            f"without the virtual layer pages can only go to plain slots; give {SLOTS}auto or "
+            f"{SLOTS}PATH and no other device"
+        )
+
+
 def _check_slots(file: str) -> str:
     """Return the file of a slots device, or raise ConfigError."""
     if file == "none" or file.startswith(SLOTS):

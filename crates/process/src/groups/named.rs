@@ -191,6 +191,11 @@ impl Engine {
     ) -> Result<GroupKey, GroupError> {
         check_name(name)?;
         let wanted = Wanted::from_text(limits)?;
+        if self.layer.is_direct() {
+            return Err(invalid(
+                "this space has no virtual layer, where pages are charged to groups".into(),
+            ));
+        }
         let _signals = SignalBlock::enter();
         let mut named = self.groups.named.lock();
         let above = find(&named, parent)?;

@@ -18,6 +18,7 @@ use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, Bytes, PAGE_SHIFT};
 use super::Held;
 use crate::engine::Engine;
 use crate::evict::Patience;
+use crate::names::Rests;
 use crate::page_state::Tag;
 use crate::region::BlockGuard;
 use crate::worker::Worker;
@@ -135,9 +136,9 @@ impl Engine {
         match state.tag() {
             Tag::Resident | Tag::Freed | Tag::Poisoned | Tag::Foreign => true,
             Tag::Unknown | Tag::Empty => false,
-            Tag::Swapped => state.entry().is_some_and(|entry| {
-                matches!(self.layer.hint(entry), vswap_space::Backing::Cached(_))
-            }),
+            Tag::Swapped => state
+                .name()
+                .is_some_and(|name| self.layer.rests(name) == Rests::Frame),
         }
     }
 

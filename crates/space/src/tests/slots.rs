@@ -210,3 +210,88 @@ fn a_group_that_is_restricted_on_devices_uses_no_slot() {
     assert_eq!(load_page(&layer, entry, &mut ws), page(RAW));
     assert_lawful(&layer);
 }
+
+/// Swaps pages of these seeds out at once, from neighbouring memory.
+fn store_run(layer: &SwapLayer, seeds: &[u64], ws: &mut Workspace) -> (Vec<EntryId>, u16) {
+    let entries: Vec<_> = layer.allocate(seeds.len()).unwrap().iter().collect();
+    for (frame, &entry) in entries.iter().enumerate() {
+        assert!(layer.cache(entry, frame as u32));
+    }
+    let pages: Vec<u8> = seeds.iter().flat_map(|&seed| page(seed)).collect();
+    let done = layer.swap_out_run(entries.iter().copied(), &pages, ws).done;
+    (entries, done)
+}
+
+#[test]
+fn neighbours_that_go_to_slots_go_there_in_one_write() {
+    let (layer, control) = layer_with_slots(4, 4);
+    let mut ws = workspace();
+    let seeds: Vec<u64> = (0..16).map(|i| RAW * (5 * i + 1)).collect();
+    let (entries, done) = store_run(&layer, &seeds, &mut ws);
+    assert_eq!(done, 0xffff);
+    assert_eq!(control.calls().0, 1);
+    for (&entry, &seed) in entries.iter().zip(&seeds) {
+        assert!(matches!(layer.hint(entry), Backing::Slot(_)));
+        assert_eq!(load_page(&layer, entry, &mut ws), page(seed));
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_run_of_all_sorts_goes_where_each_page_belongs() {
+    let (layer, control) = layer_with_slots(4, 1);
+    let mut ws = workspace();
+    let seeds = [RAW, RAW, SHORT, RAW, RAW, RAW, SHORT, RAW];
+    let (entries, done) = store_run(&layer, &seeds, &mut ws);
+    assert_eq!((done, control.calls().0), (0xff, 3));
+    // 57 slots are left: the device fills up in the middle of the fourth run, and the log takes the rest.
+    let many = vec![RAW; 16];
+    let more: Vec<_> = (0..4).map(|_| store_run(&layer, &many, &mut ws)).collect();
+    assert_eq!(layer.gauges().slot_pages, 63);
+    assert_eq!(layer.gauges().swap_out_raw_pages, 7);
+    for (entry, seed) in entries.iter().zip(seeds) {
+        assert_eq!(load_page(&layer, *entry, &mut ws), page(seed));
+    }
+    for (entries, done) in more {
+        assert_eq!(done, 0xffff);
+        for entry in entries {
+            assert_eq!(load_page(&layer, entry, &mut ws), page(RAW));
+        }
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
+fn pages_of_a_run_that_fit_nowhere_stay_in_their_frames() {
+    let (layer, control) = layer_with_slots(0, 4);
+    let mut ws = workspace();
+    control.on_write(0, Fault::Error(vswap_platform::errno::Errno::EIO));
+    let (entries, done) = store_run(&layer, &[RAW; 4], &mut ws);
+    for (i, &entry) in entries.iter().enumerate() {
+        let cached = layer.hint(entry) == Backing::Cached(i as u32);
+        assert_eq!(done >> i & 1 == 0, cached);
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
+fn a_page_that_others_have_pinned_stays_and_its_neighbours_go() {
+    let (layer, _) = layer_with_slots(4, 4);
+    let mut ws = workspace();
+    let entries: Vec<_> = layer.allocate(4).unwrap().iter().collect();
+    for (frame, &entry) in entries.iter().enumerate() {
+        assert!(layer.cache(entry, frame as u32));
+    }
+    let pages: Vec<u8> = (0..4).flat_map(|_| page(RAW)).collect();
+    let pin = layer.pin(entries[2]).unwrap();
+    let done = layer
+        .swap_out_run(entries.iter().copied(), &pages, &mut ws)
+        .done;
+    drop(pin);
+    assert_eq!(done, 0b1011);
+    assert_eq!(layer.hint(entries[2]), Backing::Cached(2));
+    for i in [0, 1, 3] {
+        assert_eq!(load_page(&layer, entries[i], &mut ws), page(RAW));
+    }
+    assert_lawful(&layer);
+}

@@ -44,8 +44,8 @@ pub trait SwapDevice: Send + Sync {
     /// As the device has them; never bytes in place of an error.
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno>;
 
-    /// Writes one page somewhere in a place: what makes the device one for plain
-    /// slots (`crate::slots`).
+    /// Writes a page, or neighbouring ones, somewhere in a place: what makes the
+    /// device one for plain slots (`crate::slots`).
     ///
     /// # Errors
     /// As [`SwapDevice::write`]; EOPNOTSUPP of a device that only takes segments.

@@ -1,5 +1,6 @@
 //! One slots device: its bitmaps, who needs which slot, and the I/O.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vswap_platform::errno::Errno;
@@ -60,41 +61,46 @@ impl SlotDevice {
         self.device.error()
     }
 
-    /// Returns the slot, and whether the write went where the last one ended.
-    pub(crate) fn write(&self, page: &[u8]) -> Result<(u32, bool), StoreError> {
-        if page.len() != PAGE_SIZE {
+    /// Writes as many of the pages as neighbouring slots can be had for, in one call. Returns the first
+    /// slot, how many, and whether the write went where the last one ended.
+    pub(crate) fn write(&self, pages: &[u8]) -> Result<(u32, u32, bool), StoreError> {
+        let most = u32::try_from(pages.len() / PAGE_SIZE).unwrap_or(u32::MAX);
+        if most == 0 || !pages.len().is_multiple_of(PAGE_SIZE) {
             return Err(StoreError::Io(Errno::EINVAL));
         }
         if !self.is_open() {
             return Err(StoreError::Closed);
         }
-        let slot = self.take().ok_or(StoreError::Full)?;
-        let (place, offset) = split(slot);
-        match self.device.write_page(place, offset, page) {
+        let (first, count) = self.take(most).ok_or(StoreError::Full)?;
+        let (place, offset) = split(first);
+        let pages = pages.get(..count as usize * PAGE_SIZE).unwrap_or_default();
+        match self.device.write_page(place, offset, pages) {
             Ok(()) => {
-                let expected = self.next.swap(slot + 1, Ordering::Relaxed);
-                Ok((slot, expected == slot))
+                let expected = self.next.swap(first + count, Ordering::Relaxed);
+                Ok((first, count, expected == first))
             }
-            Err(errno) => Err(self.refused(slot, errno)),
+            Err(errno) => Err(self.refused(first..first + count, errno)),
         }
     }
 
-    fn take(&self) -> Option<u32> {
-        let slot = self.map.take().or_else(|| {
+    fn take(&self, most: u32) -> Option<(u32, u32)> {
+        let (first, count) = self.map.take(most).or_else(|| {
             self.reap();
-            self.map.take()
+            self.map.take(most)
         })?;
-        self.holders.claim(slot);
-        Some(slot)
+        (first..first + count).for_each(|slot| self.holders.claim(slot));
+        Some((first, count))
     }
 
     #[cold]
-    fn refused(&self, slot: u32, errno: Errno) -> StoreError {
-        if !latched::passes(errno) {
-            // Nobody knows what is there now: never used again.
-            self.map.mark_bad(slot);
+    fn refused(&self, slots: Range<u32>, errno: Errno) -> StoreError {
+        for slot in slots {
+            if !latched::passes(errno) {
+                // Nobody knows what is there now: never used again.
+                self.map.mark_bad(slot);
+            }
+            self.free(slot);
         }
-        self.free(slot);
         if latched::is_full(errno) {
             StoreError::Full
         } else {

@@ -48,19 +48,19 @@ impl SlotMap {
             .get(place as usize)
     }
 
-    /// Takes the lowest free slot.
-    pub(crate) fn take(&self) -> Option<u32> {
+    /// Takes the lowest free slot and the free ones right after it: up to `most`, all of one place. Returns the first and how many.
+    pub(crate) fn take(&self, most: u32) -> Option<(u32, u32)> {
         let start = self.hint.load(Ordering::Relaxed) as usize;
         for (place, word) in self.allocated().iter().enumerate().skip(start) {
-            if let Some(bit) = take_bit(word) {
+            if let Some((bit, count)) = take_bits(word, most) {
                 let place = u32::try_from(place).ok()?;
                 self.hint.store(place, Ordering::Relaxed);
-                return Some(place * PLACE_SLOTS + bit);
+                return Some((place * PLACE_SLOTS + bit, count));
             }
         }
         // Other processes may have freed lower ones: look from the start next time.
         self.hint.store(0, Ordering::Relaxed);
-        (start > 0).then(|| self.take()).flatten()
+        (start > 0).then(|| self.take(most)).flatten()
     }
 
     /// Frees a slot. If its place is empty now, `discard` runs while nobody can take any of it.
@@ -101,15 +101,20 @@ impl SlotMap {
     }
 }
 
-fn take_bit(word: &AtomicU64) -> Option<u32> {
+fn take_bits(word: &AtomicU64, most: u32) -> Option<(u32, u32)> {
     let mut now = word.load(Ordering::Relaxed);
     loop {
         let bit = (!now).trailing_zeros();
         if bit == u64::BITS {
             return None;
         }
-        match word.compare_exchange_weak(now, now | 1 << bit, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return Some(bit),
+        let count = (now >> bit)
+            .trailing_zeros()
+            .min(u64::BITS - bit)
+            .min(most.max(1));
+        let taken = ALL >> (u64::BITS - count) << bit;
+        match word.compare_exchange_weak(now, now | taken, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some((bit, count)),
             Err(seen) => now = seen,
         }
     }
@@ -120,33 +125,50 @@ mod tests {
     use super::*;
     use core::cell::Cell;
 
+    fn take(map: &SlotMap) -> Option<u32> {
+        map.take(1).map(|(slot, _)| slot)
+    }
+
     #[test]
     fn the_lowest_free_slot_is_taken() {
         let map = SlotMap::new(2).unwrap();
         for slot in 0..128 {
-            assert_eq!(map.take(), Some(slot));
+            assert_eq!(take(&map), Some(slot));
         }
-        assert_eq!(map.take(), None);
+        assert_eq!(take(&map), None);
         map.free(70, |_| panic!("not empty"));
         map.free(3, |_| panic!("not empty"));
         assert_eq!(
-            [map.take(), map.take(), map.take()],
+            [take(&map), take(&map), take(&map)],
             [Some(3), Some(70), None]
         );
     }
 
     #[test]
+    fn neighbours_are_taken_together_as_far_as_they_are_free() {
+        let map = SlotMap::new(2).unwrap();
+        assert_eq!(map.take(60), Some((0, 60)));
+        assert_eq!(map.take(16), Some((60, 4)));
+        assert_eq!(map.take(16), Some((64, 16)));
+        map.free(10, |_| panic!("not empty"));
+        map.free(11, |_| panic!("not empty"));
+        assert_eq!(map.take(16), Some((10, 2)));
+        assert_eq!(map.take(64), Some((80, 48)));
+        assert_eq!(map.take(1), None);
+    }
+
+    #[test]
     fn an_empty_place_is_discarded_while_nobody_can_take_it() {
         let map = SlotMap::new(1).unwrap();
-        let (a, b) = (map.take().unwrap(), map.take().unwrap());
+        let (a, b) = (take(&map).unwrap(), take(&map).unwrap());
         map.free(a, |_| panic!("not empty"));
         let discarded = Cell::new(false);
         map.free(b, |place| {
-            assert_eq!((place, map.take()), (0, None));
+            assert_eq!((place, take(&map)), (0, None));
             discarded.set(true);
         });
         assert!(discarded.get());
-        assert_eq!(map.take(), Some(0));
+        assert_eq!(take(&map), Some(0));
     }
 
     #[test]
@@ -154,8 +176,8 @@ mod tests {
         let map = SlotMap::new(1).unwrap();
         map.mark_bad(0);
         assert!(map.is_bad(0));
-        assert_eq!(map.take(), Some(1));
+        assert_eq!(take(&map), Some(1));
         map.free(1, |_| panic!("the bad slot is there"));
-        assert_eq!(map.take(), Some(1));
+        assert_eq!(take(&map), Some(1));
     }
 }

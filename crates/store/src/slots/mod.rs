@@ -121,17 +121,18 @@ impl Slots {
         self.count.load(Ordering::Acquire) != 0 && self.each().any(|(_, at)| at.is_open())
     }
 
-    /// Writes a page to a free slot of the first device that takes it.
+    /// Writes pages to free slots of the first device that takes them: as many from the start as it has
+    /// neighbouring slots for, which is one at least, in one call. Returns the first slot and how many.
     ///
     /// # Errors
     /// `Full`, `Closed` or `Io`; nothing is taken then.
-    pub fn write(&self, page: &[u8]) -> Result<Slot, StoreError> {
+    pub fn write(&self, pages: &[u8]) -> Result<(Slot, usize), StoreError> {
         let mut why = StoreError::Closed;
         for (device, attached) in self.each() {
-            match attached.write(page) {
-                Ok((index, sequential)) => {
-                    self.note_written(page.len() as u64, sequential);
-                    return Ok(Slot { device, index });
+            match attached.write(pages) {
+                Ok((index, count, sequential)) => {
+                    self.note_written(u64::from(count), sequential);
+                    return Ok((Slot { device, index }, count as usize));
                 }
                 Err(StoreError::Closed) => {}
                 Err(error) => {
@@ -143,13 +144,14 @@ impl Slots {
         Err(why)
     }
 
-    fn note_written(&self, bytes: u64, sequential: bool) {
+    fn note_written(&self, slots: u64, sequential: bool) {
+        let bytes = slots * PAGE_SIZE as u64;
         self.counters.write_calls.inc();
         self.counters.written_bytes.add(bytes);
         if sequential {
             self.counters.sequential_bytes.add(bytes);
         }
-        let held = self.counters.held_slots.add(1);
+        let held = self.counters.held_slots.add(slots);
         self.counters.held_peak_slots.max(held);
     }
 
