@@ -75,6 +75,18 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("device_read_bytes", "counter", "bytes read from swap devices"),
     CounterInfo("device_errors", "counter", "errors of swap devices"),
     CounterInfo("cleaned_bytes", "counter", "live bytes the cleaner copied"),
+    CounterInfo("entry_lookups", "counter", "looks into the swap layer's table of descriptors"),
+    CounterInfo(
+        "entry_pins", "counter", "swap entries pinned, to read or change where their page is"
+    ),
+    CounterInfo("descriptor_changes", "counter", "steps that descriptors of swap entries made"),
+    CounterInfo(
+        "cluster_locks",
+        "counter",
+        "locks of clusters of swap entries taken, to hand entries out or back",
+    ),
+    CounterInfo("device_write_calls", "counter", "writes to swap devices"),
+    CounterInfo("device_read_calls", "counter", "reads from swap devices"),
     CounterInfo("waited_ns", "counter", "nanoseconds threads waited in faults"),
     CounterInfo("direct_reclaims", "counter", "faults that had to make room themselves"),
     CounterInfo(

@@ -102,6 +102,18 @@ class SpaceStats:
     """Errors of swap devices."""
     cleaned_bytes: int = 0
     """Live bytes the cleaner copied."""
+    entry_lookups: int = 0
+    """Looks into the swap layer's table of descriptors."""
+    entry_pins: int = 0
+    """Swap entries pinned, to read or change where their page is."""
+    descriptor_changes: int = 0
+    """Steps that descriptors of swap entries made."""
+    cluster_locks: int = 0
+    """Locks of clusters of swap entries taken, to hand entries out or back."""
+    device_write_calls: int = 0
+    """Writes to swap devices."""
+    device_read_calls: int = 0
+    """Reads from swap devices."""
     waited_ns: int = 0
     """Nanoseconds threads waited in faults."""
     direct_reclaims: int = 0

@@ -144,6 +144,7 @@ def test_the_command_is_started_with_the_engine_and_its_configuration() -> None:
         "VSWAP_SWAP": "none",
         "VSWAP_CODEC": "lz4",
         "VSWAP_DEDUP": "group",
+        "VSWAP_VIRTUAL": "yes",
         "VSWAP_FAULTS": "auto",
         "VSWAP_MIN_ALLOC": "auto",
         "VSWAP_TREE_FD": "200",

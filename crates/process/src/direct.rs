@@ -7,8 +7,16 @@ use vswap_space::Gauges;
 use vswap_store::{Slot, Store};
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
-use crate::names::Released;
 use crate::page_state::Name;
+
+/// What was given up.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Released {
+    /// Pages.
+    pub pages: usize,
+    /// How many of them were in frames.
+    pub cached: usize,
+}
 
 /// Slots of a store, named by the words of pages.
 pub struct DirectSlots {
@@ -33,7 +41,7 @@ impl DirectSlots {
         &self.store
     }
 
-    /// See [`crate::names::Names::write_out`].
+    /// As `Names::write_out`.
     pub fn write_out(&self, names: &mut [Name], pages: &[u8]) -> u16 {
         let mut done = 0;
         let mut left = names.iter_mut().enumerate();
@@ -53,7 +61,7 @@ impl DirectSlots {
         done
     }
 
-    /// See [`crate::names::Names::read_block`].
+    /// As `Names::read_block`.
     pub fn read_block(
         &self,
         names: &[Name],
@@ -65,7 +73,7 @@ impl DirectSlots {
         }
     }
 
-    /// See [`crate::names::Names::release`].
+    /// As `Names::release`.
     pub fn release(&self, names: &[Option<Name>; BLOCK_PAGES]) -> Released {
         let mut released = Released::default();
         for name in names.iter().flatten() {

@@ -15,7 +15,7 @@ use vswap_space::{
 use vswap_store::{Store, StoreError, Workspace};
 use vswap_units::{BLOCK_PAGES, Bytes, Counters};
 
-use crate::direct::DirectSlots;
+use crate::direct::{DirectSlots, Released};
 use crate::frames::Frames;
 use crate::page_state::Name;
 
@@ -49,15 +49,6 @@ pub struct Reserved {
     /// `None`: names need nothing reserved.
     entries: Option<EntryRange>,
     used: usize,
-}
-
-/// What was given up.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Released {
-    /// Pages.
-    pub pages: usize,
-    /// How many of them were in frames.
-    pub cached: usize,
 }
 
 impl From<EntryId> for Name {
@@ -136,6 +127,13 @@ impl Names {
                     layer.free(&[entry]);
                 }
             }
+        }
+    }
+
+    /// Counts pages that [`Names::rests`] or [`Names::is_cached`] was asked about.
+    pub fn note_looks(&self, pages: u32) {
+        if let Self::Virtual(layer) = self {
+            layer.note_looks(pages);
         }
     }
 

@@ -96,6 +96,7 @@ impl Engine {
         };
         let page = guard.index() * BLOCK_PAGES + slot;
         let began = self.trace.begin();
+        self.layer.note_looks(1);
         if self.layer.rests(name) == Rests::Frame {
             let outcome = self.take_back(uffd, guard, slot);
             self.trace.end(began, Event::TakeBack, page as u64);
@@ -126,6 +127,8 @@ impl Engine {
 
     /// The slots of the block whose pages are in frames of `run`.
     pub(crate) fn cached_in(&self, guard: &BlockGuard<'_>, run: u32) -> u16 {
+        self.layer
+            .note_looks(guard.tagged(Tag::Swapped).count_ones());
         guard.mask(|state| {
             state
                 .name()
@@ -142,6 +145,8 @@ impl Engine {
             _ => span(slot, window.min(BLOCK_PAGES - slot)),
         };
         let faulting = guard.state(slot).name().map(|name| self.layer.rests(name));
+        self.layer
+            .note_looks(1 + guard.tagged(Tag::Swapped).count_ones());
         let with_io = faulting == Some(Rests::Device);
         let chosen = guard.mask(
             |state| match state.name().map(|name| self.layer.rests(name)) {

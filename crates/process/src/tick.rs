@@ -142,6 +142,12 @@ impl Engine {
             .device_read_bytes
             .set(totals.device_read_bytes.get() + slots.read_bytes.get());
         counters
+            .device_write_calls
+            .set(totals.device_write_calls.get() + slots.write_calls.get());
+        counters
+            .device_read_calls
+            .set(totals.device_read_calls.get() + slots.read_calls.get());
+        counters
             .device_errors
             .set(totals.device_errors.get() + slots.device_errors.get());
         counters.cleaned_bytes.set(totals.cleaned_bytes.get());

@@ -122,7 +122,7 @@ impl Allocator {
         let current = self.current(worker, want.group);
         let cluster = current.load(Relaxed);
         if cluster != 0
-            && let Some(mut state) = self.lock(cluster)
+            && let Some(mut state) = self.lock_for(worker, cluster)
             && state.is_current_of(worker.number)
             && let Some(range) = self.take(&mut state, cluster, want, worker, table)
         {
@@ -148,7 +148,7 @@ impl Allocator {
         table: &Table,
         release: &mut dyn FnMut(EntryId),
     ) {
-        let Some(mut state) = self.lock(cluster) else {
+        let Some(mut state) = self.lock_for(worker, cluster) else {
             return;
         };
         let mut given = 0;
@@ -259,6 +259,12 @@ impl Allocator {
         self.clusters.get(cluster).map(RankedMutex::lock)
     }
 
+    /// The same, counted: on the way out or back of a page.
+    fn lock_for(&self, worker: &Worker, cluster: usize) -> Option<Guard<'_, ClusterState, RANK>> {
+        worker.tally.locked.add(1);
+        self.lock(cluster)
+    }
+
     /// Where a cluster's bit is in the maps of room.
     fn member(&self, cluster: usize) -> usize {
         self.payer(cluster).index() * self.clusters.len() + cluster
@@ -297,7 +303,7 @@ impl Allocator {
         for _ in 0..tries {
             let member = map.next(from, end)?;
             let cluster = member - base;
-            let mut state = self.lock(cluster)?;
+            let mut state = self.lock_for(worker, cluster)?;
             if map.contains(member)
                 && let Some(range) = self.take_over(&mut state, cluster, want, worker, table)
             {
@@ -316,7 +322,7 @@ impl Allocator {
     ) -> Option<(usize, EntryRange)> {
         loop {
             let cluster = self.unborn.load(SeqCst);
-            let mut state = self.lock(cluster)?;
+            let mut state = self.lock_for(worker, cluster)?;
             if self.unborn.load(SeqCst) == cluster {
                 self.unborn.store(cluster + 1, SeqCst);
                 return self

@@ -42,6 +42,14 @@ pub struct Gauges {
     pub swap_in_pages: u64,
     /// Pages found unreadable so far.
     pub poisoned_pages: u64,
+    /// Looks into the table of descriptors so far.
+    pub entry_lookups: u64,
+    /// Entries pinned so far.
+    pub entry_pins: u64,
+    /// Steps that descriptors made so far.
+    pub descriptor_changes: u64,
+    /// Locks of clusters taken so far.
+    pub cluster_locks: u64,
 }
 
 /// Bytes of memory of the layer's own tables.
@@ -69,6 +77,10 @@ impl Gauges {
         counters.swap_out_raw_pages.set(self.swap_out_raw_pages);
         counters.swap_in_pages.set(self.swap_in_pages);
         counters.poisoned_pages.set(self.poisoned_pages);
+        counters.entry_lookups.set(self.entry_lookups);
+        counters.entry_pins.set(self.entry_pins);
+        counters.descriptor_changes.set(self.descriptor_changes);
+        counters.cluster_locks.set(self.cluster_locks);
         counters.dedup_hits.set(self.dedup_hits);
         counters.dedup_different.set(self.dedup_different);
         counters.shared_objects.set(self.shared_objects);
@@ -102,6 +114,10 @@ impl SwapLayer {
             swap_out_raw_pages: sums.stored_raw,
             swap_in_pages: sums.loaded,
             poisoned_pages: sums.poisoned,
+            entry_lookups: sums.lookups(),
+            entry_pins: sums.pinned,
+            descriptor_changes: sums.changes(),
+            cluster_locks: sums.locked,
         }
     }
 

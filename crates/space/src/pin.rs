@@ -101,6 +101,11 @@ impl SwapLayer {
         object.is_some_and(|object| !self.store.is_in_ram(object))
     }
 
+    /// Counts entries looked at by [`SwapLayer::hint`], which counts nothing itself: callers look at many at once.
+    pub fn note_looks(&self, entries: u32) {
+        self.worker().tally.looked.add_if(u64::from(entries));
+    }
+
     /// Binds a frame to an entry that has no bytes yet. False if it has some, or is not in use.
     pub fn cache(&self, entry: EntryId, frame: u32) -> bool {
         let Some(cell) = self.table.cell(entry) else {
@@ -116,6 +121,7 @@ impl SwapLayer {
                 .compare_exchange(now.bits(), next.bits(), Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
+                self.worker().tally.bound.add(1);
                 return true;
             }
         }
@@ -140,6 +146,7 @@ impl SwapLayer {
             ) {
                 Ok(_) if self.gate.lets_pass() => {
                     gate::note_pin();
+                    self.worker().tally.pinned.add(1);
                     return Attempt::Pinned(word.pinned());
                 }
                 Ok(_) => {
@@ -229,7 +236,9 @@ impl Pin<'_> {
 
     /// Binds a frame to an entry that has no bytes yet. False if it has some.
     pub fn cache(&mut self, frame: u32) -> bool {
-        self.apply(Step::Cache(frame))
+        let bound = self.apply(Step::Cache(frame));
+        self.layer.worker().tally.bound.add_if(u64::from(bound));
+        bound
     }
 
     /// Takes the frame of a cached entry: the caller owns it from now on, and the entry has no bytes. An entry that was alive

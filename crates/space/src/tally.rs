@@ -29,6 +29,14 @@ macro_rules! tally {
 }
 
 tally! {
+    /// Descriptors read without a pin.
+    looked,
+    /// Entries pinned.
+    pinned,
+    /// Entries bound to a frame.
+    bound,
+    /// Locks of clusters taken to hand entries out or take them back.
+    locked,
     /// Entries handed out.
     allocated,
     /// Entries taken out of use.
@@ -97,6 +105,17 @@ impl Count {
 }
 
 impl Sums {
+    /// Looks into the table of descriptors: hints, pins, and those that bind a frame.
+    pub(crate) const fn lookups(&self) -> u64 {
+        self.looked + self.pinned + self.bound
+    }
+
+    /// Legal steps that descriptors made, each of which is told by something else that is counted.
+    pub(crate) const fn changes(&self) -> u64 {
+        let out = self.stored + self.slotted + self.same + self.dedup_hits;
+        self.allocated + self.bound + out + self.poisoned + self.released
+    }
+
     /// Entries in use now.
     pub(crate) const fn entries_now(&self) -> u64 {
         self.allocated.saturating_sub(self.released)

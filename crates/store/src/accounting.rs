@@ -17,6 +17,8 @@ counters! {
     peak device_segments_peak "The most segments that had a place on a device at once";
     counter device_written_bytes "Bytes written to devices";
     counter device_read_bytes "Bytes read from devices, in whole blocks";
+    counter device_write_calls "Writes to devices";
+    counter device_read_calls "Reads from devices";
     counter device_errors "Reads and writes that a device refused";
     counter cleaned_bytes "Bytes of live objects moved out of half-dead segments";
     counter bad_frees "Objects freed that were not there: a fault of the floor above";

@@ -219,6 +219,7 @@ impl Store {
         let here = |row: &Segment| row.word.load().rest() == Rest::Device(place);
         match read {
             Ok(()) => {
+                self.counters.device_read_calls.inc();
                 self.counters.device_read_bytes.add(out.len() as u64);
             }
             Err(_) if self.table.get(segment).is_some_and(here) => {

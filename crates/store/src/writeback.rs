@@ -219,7 +219,10 @@ impl Store {
     ) -> Result<Written, StoreError> {
         let written = self.devices.write(bytes, forbidden);
         match &written {
-            Ok(_) => self.counters.device_written_bytes.add(bytes.len() as u64),
+            Ok(_) => {
+                self.counters.device_write_calls.inc();
+                self.counters.device_written_bytes.add(bytes.len() as u64)
+            }
             Err(StoreError::Io(_)) => self.counters.device_errors.add(1),
             Err(_) => 0,
         };

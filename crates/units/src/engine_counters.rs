@@ -45,6 +45,12 @@ crate::counters! {
     counter device_read_bytes "bytes read from swap devices";
     counter device_errors "errors of swap devices";
     counter cleaned_bytes "live bytes the cleaner copied";
+    counter entry_lookups "looks into the swap layer's table of descriptors";
+    counter entry_pins "swap entries pinned, to read or change where their page is";
+    counter descriptor_changes "steps that descriptors of swap entries made";
+    counter cluster_locks "locks of clusters of swap entries taken, to hand entries out or back";
+    counter device_write_calls "writes to swap devices";
+    counter device_read_calls "reads from swap devices";
     counter waited_ns "nanoseconds threads waited in faults";
     counter direct_reclaims "faults that had to make room themselves";
     counter over_budget_faults "faults that went over the budget because no room could be made in time";

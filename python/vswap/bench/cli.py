@@ -29,6 +29,10 @@ WORKER_SECONDS = 600
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; 0 when every contender ran or was skipped for a reason, 1 when one failed."""
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["layers"]:
+        from vswap.bench import layers
+
+        return layers.main(words[1:])
     if words[:1] == ["metadata"]:
         from vswap.bench import metadata
 
@@ -67,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="vswap bench",
         description="vswap beside kernel zram swap and numpy.memmap: same data, same orders, "
         "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down. "
-        "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches.",
+        "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches, "
+        "`vswap bench layers` says what the virtual swap layer costs.",
     )
     parser.add_argument(
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"

@@ -75,6 +75,7 @@ counters! {
     counter sequential_bytes "Bytes written where the last write to the device ended";
     counter write_calls "Writes to slots";
     counter read_bytes "Bytes read from slots";
+    counter read_calls "Reads from slots";
     counter device_errors "Reads and writes that a slots device refused";
 }
 
@@ -172,6 +173,7 @@ impl Slots {
         };
         match read {
             Ok(()) => {
+                self.counters.read_calls.inc();
                 self.counters.read_bytes.add(out.len() as u64);
                 Ok(())
             }
