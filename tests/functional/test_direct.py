@@ -111,6 +111,12 @@ def test_devices_that_need_the_layer_are_refused_and_nothing_changes(tmp_path: P
                 assert "no virtual layer" in str(error), error
             else:
                 raise AssertionError("not refused")
+            try:
+                space.group("web")
+            except ValueError as error:
+                assert "no virtual layer" in str(error), error
+            else:
+                raise AssertionError("not refused")
             assert space.check() == ()
             """
         ),
