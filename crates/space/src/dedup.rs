@@ -11,6 +11,8 @@
 //!
 //! Whether looking pays is decided in `vswap_store::dedup::Policy`.
 
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use crate::descriptor::Word;
 use crate::entry::EntryId;
 use crate::layer::SwapLayer;
@@ -21,6 +23,9 @@ use crate::transition::Step;
 use vswap_platform::errno::Errno;
 use vswap_store::dedup::{Fingerprint, Index, Policy, fingerprint};
 use vswap_store::{GroupId, Stored, Workspace};
+
+/// Pages entered in the index between two looks at how large it should be.
+const GROWTH_LOOK: usize = 512;
 
 /// Who may share an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -82,6 +87,8 @@ pub(crate) struct Sharing {
     options: DedupOptions,
     pub(crate) index: Index,
     policy: Policy,
+    /// Pages entered in the index so far.
+    remembered: AtomicUsize,
     pub(crate) table: SharedTable,
 }
 
@@ -94,6 +101,7 @@ impl Sharing {
         let index = Index::new(options.index_pages)?;
         Ok(Some(Self {
             policy: Policy::new(index.capacity()),
+            remembered: AtomicUsize::new(0),
             index,
             table: SharedTable::new(most_objects)?,
             options,
@@ -230,8 +238,18 @@ impl Pin<'_> {
 
     /// From now on the page with this fingerprint is looked for here.
     pub(crate) fn remember(&self, print: u64) {
-        if let Some(sharing) = &self.layer.sharing {
-            sharing.index.remember(print, self.entry.get());
+        let Some(sharing) = &self.layer.sharing else {
+            return;
+        };
+        sharing.index.remember(print, self.entry.get());
+        let remembered = sharing.remembered.load(Relaxed) + 1;
+        sharing.remembered.store(remembered, Relaxed);
+        if remembered.is_multiple_of(GROWTH_LOOK) {
+            let sums = self.layer.sums();
+            let stored = sums.stored.saturating_sub(sums.unstored) as usize;
+            sharing
+                .index
+                .grow_to(sharing.policy.worth_remembering(stored));
         }
     }
 

@@ -217,9 +217,13 @@ impl Engine {
     }
 
     /// May pages of the group that do not compress go to the log? A device has to
-    /// take them in the end.
+    /// take them in the end. But far from the budget an explicit `evict` is obeyed
+    /// whatever it gains.
     pub(crate) fn takes_raw(&self, group: GroupId) -> bool {
         let store = self.layer.store();
+        if group == GroupId::ROOT && self.held() <= self.budget.low() {
+            return true;
+        }
         self.device_takes_more() && (group == GroupId::ROOT || store.can_write_back_for(group))
     }
 

@@ -12,9 +12,16 @@
 //! compares bytes before he relies on it. No lock: a word is read and written
 //! whole, and a lost write is a forgotten page.
 //!
-//! 8 bytes for each page it can remember, touched as it fills.
+//! 8 bytes for each page it can remember. It uses a part of its table that is
+//! doubled as it becomes worth that (see [`Index::grow_to`]): fingerprints are
+//! spread over all of the part, and would soon touch every page of a larger one.
+//! Which of its two buckets a word goes to then is said by a bit of its tag, so
+//! it can be moved without its fingerprint.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use vswap_platform::errno::Errno;
 use vswap_platform::lazy::LazySlice;
@@ -22,6 +29,8 @@ use vswap_platform::lazy::LazySlice;
 use crate::OWNER_BITS;
 
 const BUCKET: usize = 8;
+/// Buckets used at first: 32 KiB, for 4096 pages.
+const FIRST_BUCKETS: usize = 512;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 const TAG_BITS: u32 = 64 - OWNER_BITS;
 
@@ -31,6 +40,9 @@ pub struct Index {
     words: LazySlice<AtomicU64>,
     /// Buckets less one; their number is a power of two.
     mask: usize,
+    /// Buckets in use less one; their number is a power of two as well.
+    used: AtomicUsize,
+    growing: AtomicBool,
 }
 
 impl Index {
@@ -42,10 +54,49 @@ impl Index {
         let wanted = words.max(BUCKET);
         let words = LazySlice::reserve(1 << wanted.ilog2(), BUCKET)?;
         let buckets: usize = words.len() / BUCKET;
+        let mask = (1 << buckets.max(1).ilog2()) - 1;
         Ok(Self {
-            mask: (1 << buckets.max(1).ilog2()) - 1,
+            used: AtomicUsize::new(mask.min(FIRST_BUCKETS - 1)),
+            growing: AtomicBool::new(false),
+            mask,
             words,
         })
+    }
+
+    /// Uses more of the table, as far as at most `pages` pages are remembered
+    /// then. Takes some nanoseconds for each page that is known already; what
+    /// others enter meanwhile may be forgotten.
+    pub fn grow_to(&self, pages: usize) {
+        let wanted = ((1 << (pages / BUCKET).max(1).ilog2()) - 1) & self.mask;
+        if self.used.load(Relaxed) >= wanted || self.growing.swap(true, Acquire) {
+            return;
+        }
+        while self.used.load(Relaxed) < wanted {
+            self.double();
+        }
+        self.growing.store(false, Release);
+    }
+
+    fn double(&self) {
+        let buckets = self.used.load(Relaxed) + 1;
+        let bit = OWNER_BITS + buckets.ilog2() - self.first_bits();
+        for i in 0..buckets * BUCKET {
+            let (Some(old), Some(new)) = (self.words.get(i), self.words.get(i + buckets * BUCKET))
+            else {
+                break;
+            };
+            let word = old.load(Relaxed);
+            if word >> bit & 1 != 0 {
+                new.store(word, Relaxed);
+                old.store(0, Relaxed);
+            }
+        }
+        self.used.store(2 * buckets - 1, Relaxed);
+    }
+
+    /// Bits of a bucket's number that are not of the tag.
+    fn first_bits(&self) -> u32 {
+        self.mask.min(FIRST_BUCKETS - 1).count_ones()
     }
 
     /// How many pages it can remember.
@@ -101,12 +152,15 @@ impl Index {
     }
 
     fn bucket(&self, print: u64) -> Option<&[AtomicU64]> {
-        let first = ((print >> TAG_BITS) as usize & self.mask) * BUCKET;
+        let first_bits = self.first_bits();
+        let low = (print >> TAG_BITS) as usize & ((1 << first_bits) - 1);
+        let bucket = low | (tag(print) as usize) << first_bits;
+        let first = (bucket & self.used.load(Relaxed)) * BUCKET;
         self.words.range(first..first + BUCKET)
     }
 }
 
-/// Not the bits that choose the bucket, as far as there are enough.
+/// Not the bits that choose the bucket at first.
 const fn tag(print: u64) -> u64 {
     print & ((1 << TAG_BITS) - 1)
 }
@@ -144,6 +198,41 @@ mod tests {
         }
         let known = prints.iter().filter(|&&print| index.find(print).is_some());
         assert_eq!(known.count(), 8);
+    }
+
+    #[test]
+    fn it_grows_to_what_is_asked_for_and_never_beyond_its_table() {
+        let index = Index::new(1 << 15).unwrap();
+        let bytes_of = |prints: std::ops::Range<u64>| {
+            prints.for_each(|i| index.remember(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1));
+            index.touched_bytes()
+        };
+        assert_eq!(bytes_of(0..50_000), 8 << 12);
+        index.grow_to((1 << 13) - 1); // rounded down
+        assert_eq!(bytes_of(0..50_000), 8 << 12);
+        index.grow_to(1 << 13);
+        assert_eq!(bytes_of(0..50_000), 8 << 13);
+        index.grow_to(1);
+        index.grow_to(usize::MAX);
+        assert_eq!(bytes_of(0..500_000), 8 << 15);
+    }
+
+    #[test]
+    fn what_is_known_is_still_known_after_it_grew() {
+        let index = Index::new(1 << 16).unwrap();
+        let prints: Vec<u64> = (1..2000_u64)
+            .map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .collect();
+        for (owner, &print) in (1..).zip(&prints) {
+            index.remember(print, owner);
+        }
+        let known = |index: &Index| -> Vec<Option<u64>> {
+            prints.iter().map(|&print| index.find(print)).collect()
+        };
+        let before = known(&index);
+        assert!(before.iter().flatten().count() > 1900);
+        index.grow_to(1 << 16);
+        assert_eq!(known(&index), before);
     }
 
     proptest! {

@@ -118,6 +118,18 @@ impl Policy {
         self.share.load(Relaxed)
     }
 
+    /// How many pages the index may remember while `stored` pages are in the log.
+    /// Twice as many where looking pays, because what is remembered is spread
+    /// unevenly; three in eight otherwise, which is at most 3 bytes for each page
+    /// and enough for a second copy of something to show.
+    pub fn worth_remembering(&self, stored: usize) -> usize {
+        if self.share() == ALL {
+            stored.saturating_mul(2)
+        } else {
+            stored / 8 * 3
+        }
+    }
+
     fn earn(&self, part: u32) {
         let credit = self.credit.load(Relaxed);
         if credit < CREDITS {
