@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vswap.bench import layers
 
         return layers.main(words[1:])
+    if words[:1] == ["writes"]:
+        from vswap.bench import writes
+
+        return writes.main(words[1:])
     if words[:1] == ["metadata"]:
         from vswap.bench import metadata
 
@@ -72,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         description="vswap beside kernel zram swap and numpy.memmap: same data, same orders, "
         "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down. "
         "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches, "
-        "`vswap bench layers` says what the virtual swap layer costs.",
+        "`vswap bench layers` says what the virtual swap layer costs, `vswap bench writes` what is "
+        "written to devices beside kernel swap.",
     )
     parser.add_argument(
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"

@@ -86,18 +86,23 @@ class Spent:
 
 
 class Mode:
-    """One way of swapping, with a space of its own."""
+    """One way of swapping: a fresh space, on a fresh file, for each replay, since files differ in how they lie on a disk."""
 
-    def __init__(self, name: str, data: Bytes, make: Callable[[], vswap.SwapSpace]) -> None:
-        """Make the space; nothing is out yet."""
+    def __init__(
+        self, name: str, data: Bytes, make: Callable[[], vswap.SwapSpace], device: Path | None
+    ) -> None:
+        """Keep what is needed to make one."""
         self.name = name
         self.spent = {operation: Spent() for operation in OPERATIONS}
         self.table_bytes_per_page = 0.0
         self._data = data
+        self._make = make
+        self._device = device
         self._space = make()
 
     def replay(self, order: Order) -> None:
         """Out, in again in the recorded order, out, and freed: each timed, contents verified."""
+        self._again()
         pages = self._data.size // PAGE_SIZE
         memory: Bytes = self._space.empty(self._data.size, dtype="u1")
         memory[:] = self._data
@@ -137,6 +142,13 @@ class Mode:
         elsewhere = stats.swap_out_same_pages + stats.swap_out_slot_pages + stats.dedup_hits
         counts["log_appends"] = stats.swap_out_pages - elsewhere
         return counts
+
+    def _again(self) -> None:
+        """Start over with an empty device."""
+        self.close()
+        if self._device is not None:
+            self._device.unlink()
+        self._space = self._make()
 
     def close(self) -> None:
         """The engine's own laws must still hold."""
@@ -204,16 +216,21 @@ def measure(mib: int, repeats: int, directory: str) -> tuple[Order, list[Mode]]:
         compressible = np.fromfile(heap, dtype=np.uint8)
         ram = max(ROOM * mib, 64) * MIB
 
-        def slots(name: str, *, virtual: bool) -> Callable[[], vswap.SwapSpace]:
-            device = f"slots:{scratch}/{name}:{2 * mib}M"
-            return lambda: vswap.SwapSpace(
-                ram, devices=[device], codec="raw", dedup="off", virtual=virtual
-            )
+        def slots(name: str, *, virtual: bool) -> Mode:
+            file = Path(scratch) / name
+            device = f"slots:{file}:{2 * mib}M"
+
+            def make() -> vswap.SwapSpace:
+                return vswap.SwapSpace(
+                    ram, devices=[device], codec="raw", dedup="off", virtual=virtual
+                )
+
+            return Mode(name, raw, make, file)
 
         modes = [
-            Mode("direct", raw, slots("direct", virtual=False)),
-            Mode("virtual", raw, slots("virtual", virtual=True)),
-            Mode("compressed in RAM", compressible, lambda: vswap.SwapSpace(ram, devices=[])),
+            slots("direct", virtual=False),
+            slots("virtual", virtual=True),
+            Mode("compressed in RAM", compressible, lambda: vswap.SwapSpace(ram, devices=[]), None),
         ]
         for mode in modes:
             mode.replay(order)
