@@ -75,6 +75,16 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("device_read_bytes", "counter", "bytes read from swap devices"),
     CounterInfo("device_errors", "counter", "errors of swap devices"),
     CounterInfo("cleaned_bytes", "counter", "live bytes the cleaner copied"),
+    CounterInfo(
+        "demoted_bytes",
+        "counter",
+        "compressed bytes moved from a full device to one of lower priority",
+    ),
+    CounterInfo(
+        "promoted_bytes",
+        "counter",
+        "compressed bytes moved to a device of higher priority because they were read again",
+    ),
     CounterInfo("entry_lookups", "counter", "looks into the swap layer's table of descriptors"),
     CounterInfo(
         "entry_pins", "counter", "swap entries pinned, to read or change where their page is"

@@ -102,6 +102,10 @@ class SpaceStats:
     """Errors of swap devices."""
     cleaned_bytes: int = 0
     """Live bytes the cleaner copied."""
+    demoted_bytes: int = 0
+    """Compressed bytes moved from a full device to one of lower priority."""
+    promoted_bytes: int = 0
+    """Compressed bytes moved to a device of higher priority because they were read again."""
     entry_lookups: int = 0
     """Looks into the swap layer's table of descriptors."""
     entry_pins: int = 0

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// What gives hope of room while it grows. Pages that go out do not where
-    /// that was found to gain nothing.
+    /// that was found to gain nothing, and what moves between devices never does.
     pub(crate) fn moved(&self) -> u64 {
         let store = self.layer.store().counters();
         let gained = if self.is_strained() {
@@ -127,7 +127,8 @@ impl Engine {
         } else {
             self.layer.gauges().swap_out_pages
         };
-        store.device_written_bytes.get()
+        let migrated = store.demoted_bytes.get() + store.promoted_bytes.get();
+        store.device_written_bytes.get().saturating_sub(migrated)
             + store.cleaned_bytes.get()
             + self.counters.freed_dropped_pages.get()
             + gained

@@ -20,6 +20,7 @@ use vswap_platform::errno::Errno;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
 use vswap_space::GroupId;
+use vswap_store::Tiers;
 
 use crate::change::Changes;
 use crate::control::thread::control_main;
@@ -328,14 +329,15 @@ fn reclaim_loop(engine: &Arc<Engine>, publisher: &Publisher) {
 }
 
 fn write_main(engine: Arc<Engine>) {
-    let mut changes = Changes::default();
+    let (mut changes, mut tiers) = (Changes::default(), Tiers::default());
     while !engine.is_stopping() {
         let seen = engine.write_event.seen();
         let changed = {
             let _inside = engine.world.enter();
             changes.step(&engine)
         };
-        if !engine.write_back_step() && !changed {
+        let worked = engine.write_back_step() || changed || engine.migrate_step(&mut tiers);
+        if !worked {
             let soon = changes.any();
             let pause = if soon {
                 PAUSE_CHANGING_NS

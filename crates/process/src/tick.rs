@@ -151,6 +151,8 @@ impl Engine {
             .device_errors
             .set(totals.device_errors.get() + slots.device_errors.get());
         counters.cleaned_bytes.set(totals.cleaned_bytes.get());
+        counters.demoted_bytes.set(totals.demoted_bytes.get());
+        counters.promoted_bytes.set(totals.promoted_bytes.get());
     }
 
     /// Brings every gauge up to date, for somebody who asks.

@@ -1,9 +1,11 @@
 //! The writer: moves the oldest segments to a device while compressed pages
-//! take more of the budget than they should, and cleans the log.
+//! take more of the budget than they should, cleans the log, and moves segments
+//! between fast and slow devices.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vswap_platform::clock::now_ns;
+use vswap_store::Tiers;
 use vswap_units::Bytes;
 
 use crate::engine::Engine;
@@ -57,6 +59,13 @@ impl Engine {
             return false;
         };
         self.layer.clean(&mut worker.codec)
+    }
+
+    /// Moves a segment between devices of different priority, when the writer has
+    /// nothing more urgent; false when none should move now.
+    pub(crate) fn migrate_step(&self, tiers: &mut Tiers) -> bool {
+        let _inside = self.world.enter();
+        self.layer.store().migrate_step(tiers, now_ns())
     }
 
     fn write_back_one(&self) -> bool {

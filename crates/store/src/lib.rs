@@ -44,6 +44,7 @@ mod swapoff;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod word;
 mod writeback;
 
@@ -58,6 +59,7 @@ pub use read::ReadItem;
 pub use slots::{Slot, Slots};
 pub use store::{Store, StoreOptions};
 pub use swapoff::{Progress, Step, Swapoff, SwapoffError};
+pub use tiers::Tiers;
 
 /// Bytes of a segment: the unit of places on devices and of RAM given to the log.
 pub const SEGMENT_BYTES: usize = 256 * 1024;

@@ -5,8 +5,8 @@
 //! one; those who were there look at the word again and follow.
 //!
 //! The checksums of all objects are looked at on the way. A segment that does
-//! not read right is read once more; damage that stays may go to another device,
-//! where it is still found by whoever reads it, but never to RAM, where
+//! not read right is read once more; damage that stays may go to another device
+//! if it has to, where it is still found by whoever reads it, but never to RAM, where
 //! checksums are not looked at.
 
 use vswap_platform::errno::Errno;
@@ -44,6 +44,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) ram: &'a mut dyn FnMut() -> bool,
     /// In RAM: as one that was just used, not as the next to be written.
     pub(crate) young: bool,
+    /// To a device also when it is damaged: it cannot stay.
+    pub(crate) damaged: bool,
 }
 
 /// Where a segment went.
@@ -100,6 +102,9 @@ impl Store {
         choice: &mut Choice<'_>,
     ) -> Result<Went, StoreError> {
         let (bytes, whole) = self.load(segment, row, place, carrier)?;
+        if let (Err(damaged), false) = (whole, choice.damaged) {
+            return Err(damaged);
+        }
         let why = match self.carry_to_device(row, place, bytes, choice.forbidden) {
             Err(why) => why,
             Ok(()) => return Ok(Went::Device),

@@ -181,7 +181,8 @@ impl Store {
         let first = start / PAGE_SIZE * PAGE_SIZE;
         let length = end.next_multiple_of(PAGE_SIZE) - first;
         let buffer = ws.io.slice_mut(0, length).ok_or(StoreError::NoRoom)?;
-        let word = self.table.get(segment).map(|row| row.word.load());
+        let row = self.table.get(segment);
+        let word = row.inspect(|row| row.touch()).map(|row| row.word.load());
         let Some(word) = word.filter(|word| word.rest() == Rest::Device(place)) else {
             return self.read_bytes(segment, place, start, end, ws);
         };

@@ -30,6 +30,8 @@ pub(crate) const TABLE: u8 = rank::SEGMENT + 1;
 const HOLD: u32 = 1 << 17;
 const _: () = assert!(SEGMENT_GRANULES < HOLD);
 const GRANULES: u32 = HOLD - 1;
+const TOUCHED: u16 = 1;
+const MOST_HEAT: u16 = 3;
 
 /// One row of the table: 32 bytes per 256 KiB.
 #[derive(Zeroable)]
@@ -43,7 +45,7 @@ pub(crate) struct Segment {
     /// Neighbours in the list this segment is in, plus one.
     next: AtomicU32,
     prev: AtomicU32,
-    /// Read since writeback last looked (0 or 1).
+    /// Bit 0: read since somebody last looked. Above it, on a device, its heat.
     referenced: AtomicU16,
     /// Who pays for it.
     group: AtomicU16,
@@ -101,12 +103,43 @@ impl Segment {
     /// Remembers that it was read.
     #[inline]
     pub(crate) fn touch(&self) {
-        if self.referenced.load(Ordering::Relaxed) == 0 {
-            self.referenced.store(1, Ordering::Relaxed);
+        if self.referenced.load(Ordering::Relaxed) & TOUCHED == 0 {
+            self.referenced.fetch_or(TOUCHED, Ordering::Relaxed);
         }
     }
 
-    /// Was it read since the last call?
+    /// A look at one on a device: its heat grows if it was read since the last
+    /// one, and falls if not.
+    pub(crate) fn note_look(&self) {
+        let looked = |now: u16| {
+            let heat = now >> 1;
+            let heat = match now & TOUCHED {
+                0 => heat.saturating_sub(1),
+                _ => (heat + 1).min(MOST_HEAT),
+            };
+            Some(heat << 1)
+        };
+        let _ = self
+            .referenced
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, looked);
+    }
+
+    /// How often looks found it read, less how often they did not.
+    pub(crate) fn heat(&self) -> u16 {
+        self.referenced.load(Ordering::Relaxed) >> 1
+    }
+
+    /// No heat, and not read since the last look.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.referenced.load(Ordering::Relaxed) == 0
+    }
+
+    /// When it last became the youngest of its list; see [`Table::ages`].
+    pub(crate) fn age(&self) -> u32 {
+        self.age.load(Ordering::Relaxed)
+    }
+
+    /// Was it read since the last call? Takes its heat away, too.
     pub(crate) fn take_touched(&self) -> bool {
         self.referenced.swap(0, Ordering::Relaxed) != 0
     }
@@ -285,6 +318,11 @@ impl Table {
             .iter()
             .filter_map(|group| Self::front(lists.sealed.get(group.index())?))
             .max_by_key(age)
+    }
+
+    /// How many times a segment became the youngest: the age of the next one.
+    pub(crate) fn ages(&self) -> u32 {
+        self.lock().ages
     }
 
     /// How many sealed segments these groups have.

@@ -222,6 +222,7 @@ impl Store {
             forbidden: 0,
             ram,
             young: false,
+            damaged: true,
         };
         self.carry(segment, row, place, &off.carrier, &mut choice)
             .map(|_| true)

@@ -159,6 +159,11 @@ impl Attached {
         self.places.capacity()
     }
 
+    /// Places that nobody holds.
+    pub(crate) fn free_places(&self) -> u64 {
+        self.places.free()
+    }
+
     /// Free places, as far as its file system has room for them. Space that
     /// `leaving` has on the same file system comes free as it is emptied.
     pub(crate) fn room(&self, leaving: &Self) -> u64 {

@@ -198,6 +198,12 @@ impl Devices {
             .is_some_and(|device| device.places.holds(place.index))
     }
 
+    /// Does this process hold that place, and no other one?
+    pub(crate) fn is_ours_alone(&self, place: Place) -> bool {
+        self.pin(place.device)
+            .is_some_and(|device| device.places.is_ours_alone(place.index))
+    }
+
     /// Frees what processes that are gone still held.
     pub(crate) fn reap(&self) {
         self.each().for_each(|(_, device)| device.reap());

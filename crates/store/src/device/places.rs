@@ -207,6 +207,12 @@ impl PlaceTable {
             .is_some_and(|mask| mask.load(Ordering::Acquire) & self.my_bit() != 0)
     }
 
+    /// Does this process hold it, and no other one?
+    pub(crate) fn is_ours_alone(&self, place: u32) -> bool {
+        self.mask(place)
+            .is_some_and(|mask| mask.load(Ordering::Acquire) == self.my_bit())
+    }
+
     /// How many places this process holds.
     pub(crate) fn held(&self) -> u64 {
         let mine = self.my_bit();

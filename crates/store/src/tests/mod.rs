@@ -8,3 +8,4 @@ mod groups;
 mod speed;
 mod stress;
 mod swapoff;
+mod tiers;
