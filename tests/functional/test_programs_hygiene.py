@@ -36,6 +36,7 @@ PROGRAMS = [
     ("thread_churn", CHURN_SECONDS),
     ("first_fault_malloc",),
     ("random_operations", sized("4", "30"), "7"),
+    ("random_operations", sized("2", "30"), "4"),
 ]
 
 
@@ -46,6 +47,8 @@ def managed(faults: str, swap: str = "auto", ram_mib: int = RAM_MIB) -> Managed:
 
 
 def named(program: tuple[str, ...]) -> str:
+    if program[0] == "random_operations":
+        return f"{program[0]}-{program[2]}"
     return "-".join(program[:2]) if program[0] == "closes_descriptors" else program[0]
 
 

@@ -94,6 +94,8 @@ pub struct Engine {
     pub(crate) strained_ns: AtomicU64,
     /// How far things had moved when a fault last waited for room in vain.
     pub(crate) vain_at: AtomicU64,
+    /// Waits for room in vain, one after the other.
+    pub(crate) vain_waits: AtomicU32,
     /// No device takes more, as far as is known.
     pub(crate) devices_full: DevicesFull,
     private_fds: RankedMutex<Vec<i32>, 8>,
@@ -160,6 +162,7 @@ impl Engine {
             devices_full: DevicesFull::default(),
             strained_ns: AtomicU64::new(0),
             vain_at: AtomicU64::new(u64::MAX),
+            vain_waits: AtomicU32::new(0),
             private_fds: RankedMutex::new(private_fds),
             high_water: AtomicU64::new(0),
             live_blocks: AtomicI64::new(0),

@@ -77,10 +77,15 @@ impl Engine {
             }
             gone += count;
         }
-        self.counters.resident_pages.sub(gone as u64);
-        self.count_pages(guard, Held::Resident, -(gone as i64));
+        self.pages_went(guard, gone as u32);
         self.budget.add_pages(-(gone as i64));
         gone
+    }
+
+    /// Books pages that are not in their places any more.
+    pub(crate) fn pages_went(&self, guard: &BlockGuard<'_>, count: u32) {
+        self.counters.resident_pages.sub(u64::from(count));
+        self.count_pages(guard, Held::Resident, -i64::from(count));
     }
 
     fn cache_block(

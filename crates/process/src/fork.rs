@@ -10,17 +10,20 @@
 
 use std::sync::Arc;
 
-use vswap_platform::{arena, log, signal, stdio, thread};
-use vswap_units::CounterKind;
-use vswap_units::PAGE_SIZE;
+use vswap_platform::{arena, log, map, signal, stdio, thread};
+use vswap_units::{BLOCK_PAGES, CounterKind, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::config::Faults;
 use crate::delivery::{Delivery, open_userfaultfd};
 use crate::engine::Engine;
+use crate::page_state::Tag;
+use crate::region::{slots, span};
 use crate::registry;
 
 /// Bytes of a stdio stream the C library touches in the child before our handler runs.
 const STREAM_BYTES: usize = 512;
+/// Pages whose presence is asked for at a time.
+const PRESENCE_PAGES: usize = 4096;
 /// How much of the forking thread's stack may be touched meanwhile.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -36,6 +39,7 @@ pub fn prepare() {
         engine.runs.lock_for_fork();
         engine.desk.lock_for_fork();
         engine.world.close();
+        engine.settle_all();
         engine.layer.fork_prepare();
     }
     arena::fork_lock();
@@ -121,11 +125,59 @@ impl Engine {
         if self.is_armed() && !self.register(&uffd) {
             return Err("its memory cannot be registered".into());
         }
+        self.forget_zero_pages();
         self.set_private_fds(self.layer.store().device_fds());
         self.adopt(uffd);
         let old = std::mem::take(&mut *self.handles.lock());
         old.into_iter().for_each(thread::Thread::gone_after_fork);
         self.bring_up().map_err(|error| error.to_string())
+    }
+
+    /// From here on every state says whether its page is there, in the child too.
+    fn settle_all(&self) {
+        if self.is_armed() {
+            let pages = self.high_water_bytes() >> PAGE_SHIFT;
+            self.each_block(0, pages, |guard, _| self.settle(guard));
+        }
+    }
+
+    /// A mapping that was only ever read holds nothing but the kernel's zero
+    /// page, and the kernel copies no page tables of such a mapping. So what is
+    /// present in the parent and absent in its child read zeros, and does again
+    /// when it is touched: it is empty, not lost.
+    fn forget_zero_pages(&self) {
+        if !self.is_armed() {
+            return;
+        }
+        let pages = self.high_water_bytes() >> PAGE_SHIFT;
+        let mut presence = [0u8; PRESENCE_PAGES];
+        for first in (0..pages).step_by(PRESENCE_PAGES) {
+            let count = (pages - first).min(PRESENCE_PAGES);
+            let Some(known) = presence.get_mut(..count) else {
+                return;
+            };
+            if map::resident(self.region.addr_of(first), count * PAGE_SIZE, known).is_ok() {
+                self.forget_absent(first, known);
+            }
+        }
+    }
+
+    fn forget_absent(&self, first: usize, presence: &[u8]) {
+        self.each_block(first, presence.len(), |guard, mask| {
+            let start = guard.index() * BLOCK_PAGES;
+            let absent = |slot: &usize| {
+                (start + slot)
+                    .checked_sub(first)
+                    .and_then(|page| presence.get(page))
+                    .is_some_and(|page| page & 1 == 0)
+            };
+            let there = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed));
+            let gone = slots(there & mask)
+                .filter(absent)
+                .fold(0, |gone, slot| gone | span(slot, 1));
+            slots(gone).for_each(|slot| guard.retag(slot, Tag::Empty));
+            self.pages_went(guard, gone.count_ones());
+        });
     }
 
     /// What the parent did before is the parent's.

@@ -8,9 +8,11 @@
 //! out): a slow disk then slows the program down to its own speed, as it does
 //! in the kernel. When nothing moves for [`STUCK_NS`], or it took [`MOST_NS`] in
 //! all, the fault goes over the budget for once: late beats never, and a
-//! process that is stuck is worse than one that is over by 64 KiB. Where
-//! reclaim has found that nothing can be gained, patience is short, and faults
-//! that follow do not wait at all until something has moved.
+//! process that is stuck is worse than one that is over by 64 KiB. Each wait
+//! in vain halves the patience of those that follow, until one is not (memory
+//! that cannot be moved would cost every fault the whole of it). Where reclaim
+//! has found that nothing can be gained, patience is short, and faults that
+//! follow do not wait at all until something has moved.
 //!
 //! **If this is wrong** (what moves gains nothing), a fault takes [`MOST_NS`].
 
@@ -29,6 +31,8 @@ const PAUSE_NS: u64 = 1_000_000;
 const STUCK_NS: u64 = 400_000_000;
 const STRAINED_STUCK_NS: u64 = 10_000_000;
 const MOST_NS: u64 = 4_000_000_000;
+/// How often patience is halved at most: to a millisecond and a half.
+const MOST_HALVINGS: u32 = 8;
 /// Pieces of room one fault makes by itself under the lock of its block, at most.
 const TRIES: usize = 16;
 
@@ -69,6 +73,7 @@ impl Engine {
         while !self.has_room(BLOCK_PAGES as u32) {
             if self.waits_in_vain(&mut wait) {
                 self.counters.over_budget_faults.inc();
+                self.vain_waits.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             // Where nothing can be gained, one thread that finds that out is enough.
@@ -86,6 +91,7 @@ impl Engine {
             self.write_event.signal();
             self.room_event.wait_past(seen, PAUSE_NS);
         }
+        self.vain_waits.store(0, Ordering::Relaxed);
     }
 
     fn waits_in_vain(&self, wait: &mut Wait) -> bool {
@@ -99,7 +105,8 @@ impl Engine {
         } else {
             STUCK_NS
         };
-        let vain = wait.is_vain(moved, now_ns(), patience);
+        let halvings = self.vain_waits.load(Ordering::Relaxed).min(MOST_HALVINGS);
+        let vain = wait.is_vain(moved, now_ns(), patience >> halvings);
         if vain {
             self.vain_at.store(moved, Ordering::Relaxed);
         }
