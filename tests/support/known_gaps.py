@@ -3,4 +3,11 @@
 An entry goes when the engine is mended; nothing here is skipped or counted as passed.
 """
 
-KNOWN_GAPS: dict[str, str] = {}
+KNOWN_GAPS: dict[str, str] = {
+    "test_threads_on_one_layer_get_what_each_would_have_got_alone[": (
+        "failed once in a full run and never alone: the model of several threads or the layer misses something"
+    ),
+    "test_a_notebook_gives_the_same_result[none": (
+        "without a swap file, close to what compressed RAM can hold, a program crawls"
+    ),
+}
