@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-class ArrayMaker:
+class ArrayMaker(ABC):
     """Makes arrays whose memory one owner pays for."""
 
     _engine: Engine
     _capsule: object | None = None
 
+    @abstractmethod
     def _require_open(self) -> Any:
         """Return the space's handle, or say why nothing new can be made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_np_context(self, out: Any) -> int:
         """Have the engine make the context NumPy's handler is called with."""
-        raise NotImplementedError
 
     def empty(self, shape: Any, dtype: DTypeLike = float, order: Any = "C") -> Array:
         """Return an uninitialised array in this space."""
