@@ -41,7 +41,7 @@ def test_a_notebook_gives_the_same_result(tmp_path: Path, swap: str) -> None:
         if importlib.util.find_spec(module) is None:
             lacking(f"the Python package {module}")
     wanted, plain = execute(tmp_path, None)
-    ram = max(64, budget_for(plain.highest, swap, WITHOUT_SWAP))
+    ram = max(64, budget_for(plain.touched, swap, WITHOUT_SWAP))
     found, done = execute(tmp_path, Managed(ram, swap=swap))
     assert found == wanted, done.describe()
     done.within(ram)

@@ -42,6 +42,11 @@ class Finished:
         """The most any one process of the tree held, in bytes."""
         return max((peak.bytes for peak in self.peaks), default=0)
 
+    @property
+    def touched(self) -> int:
+        """The most any one process ever touched at once, in bytes."""
+        return max((peak.touched for peak in self.peaks), default=0)
+
     def describe(self) -> str:
         """Everything one wants to see when a test fails."""
         peaks = ", ".join(f"{p.name}[{p.pid}] {p.bytes / MIB:.0f} MiB" for p in self.peaks[:6])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,8 @@ class Peak:
     pid: int
     name: str
     bytes: int
+    touched: int = 0
+    """The kernel's own high-water mark without files: also what 50 ms did not see."""
 
 
 class Sampler:
@@ -73,15 +75,15 @@ class Sampler:
             self._known |= new
             grown = bool(new)
         for pid in self._known & parents.keys():
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, KeyError):
                 self._sample(pid)
 
     def _sample(self, pid: int) -> None:
         if (PROC / str(pid) / "cmdline").read_bytes() == _OWN_COMMAND:
             return  # forked from this very test run and not yet exec'd: our memory, not its
-        name, held = _held(pid)
-        if held > self._peaks.get(pid, Peak(pid, "", -1)).bytes:
-            self._peaks[pid] = Peak(pid, name, held)
+        now, before = _held(pid), self._peaks.get(pid, Peak(pid, "", -1))
+        touched = max(now.touched, before.touched)
+        self._peaks[pid] = replace(max(now, before, key=lambda peak: peak.bytes), touched=touched)
 
 
 def _parents() -> dict[int, int]:
@@ -95,13 +97,10 @@ def _parents() -> dict[int, int]:
     return found
 
 
-def _held(pid: int) -> tuple[str, int]:
-    """Name and RssAnon + RssShmem in bytes."""
-    name, held = "", 0
-    for line in (PROC / str(pid) / "status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == "Name":
-            name = value.strip()
-        elif key in ("RssAnon", "RssShmem"):
-            held += int(value.split()[0]) * 1024
-    return name, held
+def _held(pid: int) -> Peak:
+    """What it holds now: RssAnon + RssShmem; the high-water mark less the files of now."""
+    lines = (PROC / str(pid) / "status").read_text().splitlines()
+    values = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    kib = {key: int(values[key].split()[0]) for key in ("RssAnon", "RssShmem", "RssFile", "VmHWM")}
+    touched = kib["VmHWM"] - kib["RssFile"]
+    return Peak(pid, values["Name"], (kib["RssAnon"] + kib["RssShmem"]) * 1024, touched * 1024)

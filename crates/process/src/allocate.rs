@@ -29,21 +29,11 @@ const CLEAR_BY_WRITING: usize = 32 << 20;
 const HUGE_ALIGNED: usize = 4 << 20;
 
 /// How often, and how far apart, an allocation looks again before it fails.
-const REFUSAL_LOOKS: u32 = 25;
+const REFUSAL_LOOKS: u64 = 25;
 const REFUSAL_LOOKS_MOST: u32 = 250;
 const REFUSAL_PAUSE_NS: u64 = 8_000_000;
 /// After a refusal the next ones come quickly for this long.
 const REFUSAL_LASTS_NS: u64 = 500_000_000;
-
-/// The share of the log's bytes that live: as the cleaner keeps it in RAM, and
-/// as it can be kept on a device without reading and writing it all the time.
-const LOG_PERCENT: u64 = 85;
-const DEVICE_PERCENT: u64 = 75;
-/// This part of the budget is left for what is on its way in or out.
-const IN_PASSING: u64 = 16;
-
-/// Pages swapped out before their compression tells anything (16 MiB).
-const TELLING_PAGES: u64 = 4096;
 
 /// What the memory is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,13 +93,14 @@ impl Engine {
         Some(addr)
     }
 
-    /// Refuses only after reclaim and cleaning had a moment, and as long as
-    /// they move something: memory that was just freed takes them a while to gather.
+    /// Refuses only after reclaim has looked and cleaning had a moment, and as long
+    /// as they move something: memory that was just freed takes them a while to gather.
     fn is_refused_for_good(&self, pages: usize) -> bool {
         let lately =
             now_ns().saturating_sub(self.refused_ns.load(Ordering::Relaxed)) < REFUSAL_LASTS_NS;
         let patience = if lately { 1 } else { REFUSAL_LOOKS };
-        let (mut moved, mut vain) = (self.moved(), 0);
+        let (mut moved, mut looks, mut vain) =
+            (self.moved(), self.looks.load(Ordering::Relaxed), 0);
         for _ in 0..REFUSAL_LOOKS_MOST {
             if !self.is_refused(pages) {
                 return false;
@@ -117,9 +108,13 @@ impl Engine {
             if vain == patience {
                 break;
             }
-            let now = self.moved();
-            vain = if now == moved { vain + 1 } else { 0 };
-            moved = now;
+            let (now, looked) = (self.moved(), self.looks.load(Ordering::Relaxed));
+            vain = if now == moved {
+                vain + u64::from(looked != looks)
+            } else {
+                0
+            };
+            (moved, looks) = (now, looked);
             let seen = self.room_event.seen();
             self.reclaim_event.signal();
             self.write_event.signal();
@@ -144,52 +139,6 @@ impl Engine {
             || self
                 .capacity()
                 .is_some_and(|capacity| self.data_bytes() + bytes > capacity)
-    }
-
-    /// Bytes of the program's that are held somewhere now.
-    fn data_bytes(&self) -> u64 {
-        let pages = self.counters.resident_pages.get() + self.counters.swapped_pages.get();
-        (pages << PAGE_SHIFT).min(self.counters.handed_out_bytes.get())
-    }
-
-    /// How many bytes of the program's fit in RAM and on the devices, judged by
-    /// how well its pages have compressed so far. `None` while too little has been swapped out to tell.
-    fn capacity(&self) -> Option<u64> {
-        let (pages, bytes) = self.shrinkage()?;
-        // What is in the log leaves holes there; what stays in its place does not.
-        let shrunk = |percent: u64| (pages << PAGE_SHIFT) * percent / bytes;
-        let aside = self.charged_unmanaged() + (self.frames.present_pages() << PAGE_SHIFT);
-        let high = self.budget.high();
-        let ram = (high - high / IN_PASSING).saturating_sub(aside);
-        let room = ram.saturating_mul(shrunk(LOG_PERCENT).clamp(100, 10_000))
-            + self
-                .device_room()
-                .saturating_mul(shrunk(DEVICE_PERCENT).min(10_000))
-            + (self.layer.store().slots().capacity() << PAGE_SHIFT).saturating_mul(100);
-        Some(room / 100)
-    }
-
-    /// Pages that were tried so far, and the bytes they came to; `None` while they
-    /// are too few to tell.
-    fn shrinkage(&self) -> Option<(u64, u64)> {
-        // The same page may be tried, and stay, many times.
-        let rejected = self.counters.rejected_pages.get();
-        let rejected = rejected.min(self.counters.resident_pages.get());
-        let pages = self.counters.swap_out_pages.get() + rejected;
-        let raw = rejected + self.counters.swap_out_slot_pages.get();
-        let bytes = self.counters.swap_out_bytes.get() + (raw << PAGE_SHIFT);
-        (pages >= TELLING_PAGES).then_some((pages, bytes.max(1)))
-    }
-
-    /// How much smaller pages have become so far; `None` while too few have.
-    pub(crate) fn ratio_percent(&self) -> Option<u64> {
-        let (pages, bytes) = self.shrinkage()?;
-        Some(((pages << PAGE_SHIFT) * 100 / bytes).clamp(100, 10_000))
-    }
-
-    /// Bytes that fit on the devices.
-    pub(crate) fn device_room(&self) -> u64 {
-        self.layer.store().device_capacity().0
     }
 
     /// Who pays for the block that a page is in.

@@ -11,6 +11,7 @@ use vswap_units::{Bytes, PAGE_SHIFT};
 use crate::device_spec::{DeviceError, DeviceSpec};
 use crate::devices;
 use crate::engine::Engine;
+use crate::reclaim::TRIM_PAGES;
 use crate::swapon::{Change, Job, Outcome, file_identity};
 
 const SEGMENT: u64 = SEGMENT_BYTES as u64;
@@ -49,6 +50,13 @@ impl Changes {
     /// Are there any? Then the writer looks again soon.
     pub(crate) fn any(&self) -> bool {
         !self.leaving.is_empty()
+    }
+
+    /// What the program has freed is room for what comes back from a device. **Context**: outside `world`.
+    pub(crate) fn gather_room(engine: &Engine) {
+        if engine.board.has_any() {
+            while engine.trim_kept(TRIM_PAGES) > 0 {}
+        }
     }
 
     /// Begins what was asked for and goes on with what was begun. True if something was done.
@@ -184,6 +192,7 @@ impl Engine {
     }
 
     fn begin_off(&self, number: u8, name: &str) -> Result<Swapoff, DeviceError> {
+        while self.drop_spare() {}
         let ram = Bytes(self.ram_for_segments());
         let begun = self.layer.store().swapoff_begin(number, ram);
         begun.map_err(|error| error_of(error, name))

@@ -96,6 +96,8 @@ pub struct Engine {
     pub(crate) vain_at: AtomicU64,
     /// Waits for room in vain, one after the other.
     pub(crate) vain_waits: AtomicU32,
+    /// How often the reclaimer has looked whether there is something to do.
+    pub(crate) looks: AtomicU64,
     /// No device takes more, as far as is known.
     pub(crate) devices_full: DevicesFull,
     private_fds: RankedMutex<Vec<i32>, 8>,
@@ -163,6 +165,7 @@ impl Engine {
             strained_ns: AtomicU64::new(0),
             vain_at: AtomicU64::new(u64::MAX),
             vain_waits: AtomicU32::new(0),
+            looks: AtomicU64::new(0),
             private_fds: RankedMutex::new(private_fds),
             high_water: AtomicU64::new(0),
             live_blocks: AtomicI64::new(0),

@@ -4,13 +4,15 @@
 //! block, write a run out) → `mover` and `frames` (the staging area). Its way
 //! back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
 //! What that says about its block: `refault` → `workingset` and `window`.
-//! What the program does with its memory: `allocate` and `ranges`. When any of
+//! What the program does with its memory: `allocate` (as far as there is
+//! `capacity`) and `ranges`. When any of
 //! it is on at all: `arm`. Devices that come and go: `swapon` (who asks) and
 //! `change` (who does it). Around a fork: `fork`.
 
 mod allocate;
 mod arm;
 pub mod budget;
+mod capacity;
 mod change;
 mod check;
 pub mod config;

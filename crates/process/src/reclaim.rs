@@ -21,7 +21,7 @@ pub(crate) const SPARE_RUNS: usize = 64;
 /// Steps between two looks at the kernel's count of this process (5 us each).
 const STEPS_PER_SAMPLE: u32 = 16;
 /// Kept pages taken from the run allocator at a time (4 MiB).
-const TRIM_PAGES: u64 = 1024;
+pub(crate) const TRIM_PAGES: u64 = 1024;
 /// Steps before the reclaimer looks up: for requests, for the counters, and for
 /// whether all this compressing gains anything.
 const STEPS_PER_LOOK: u32 = 512;
@@ -59,6 +59,7 @@ impl Engine {
         }
         self.sample();
         self.window.adapt(self.window_bounds());
+        self.compact_if_cramped();
         let over = self.held() > self.budget.high();
         let nothing_gained = dry || !self.has_gained(before);
         if !over {
@@ -80,6 +81,15 @@ impl Engine {
     fn rests_from_vain_work(&self) -> bool {
         let since = self.strained_ns.load(Ordering::Relaxed);
         since != 0 && now_ns().saturating_sub(since) < STRAINED_REST_NS && !self.device_takes_more()
+    }
+
+    /// Holes in the log are all that is left to gain.
+    fn compact_if_cramped(&self) {
+        let is_cramped = self.is_cramped();
+        self.layer.store().set_ram_tight(is_cramped);
+        if is_cramped {
+            self.write_event.signal();
+        }
     }
 
     fn swapped_out(&self) -> Progress {
@@ -147,7 +157,7 @@ impl Engine {
         (self.budget.ram() as usize / 64 / (BLOCK_PAGES * PAGE_SIZE)).clamp(2, SPARE_RUNS)
     }
 
-    fn drop_spare(&self) -> bool {
+    pub(crate) fn drop_spare(&self) -> bool {
         let Some(run) = self.frames.pop_spare() else {
             return false;
         };

@@ -332,6 +332,7 @@ fn write_main(engine: Arc<Engine>) {
     let (mut changes, mut tiers) = (Changes::default(), Tiers::default());
     while !engine.is_stopping() {
         let seen = engine.write_event.seen();
+        Changes::gather_room(&engine);
         let changed = {
             let _inside = engine.world.enter();
             changes.step(&engine)

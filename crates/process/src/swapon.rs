@@ -109,6 +109,10 @@ impl Board {
         self.asked.lock().iter_mut().find_map(Option::take)
     }
 
+    pub(crate) fn has_any(&self) -> bool {
+        self.asked.lock().iter().any(Option::is_some)
+    }
+
     pub(crate) fn answer(&self, job: &Job, outcome: Result<Outcome, DeviceError>) {
         *job.outcome.lock() = Some(outcome);
         self.told.signal();

@@ -39,6 +39,7 @@ impl Engine {
         self.publish_gauges();
         publisher.publish(&self.counters, &self.latency);
         self.publish_tree();
+        self.looks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads the kernel's truth about this process (5 us).

@@ -49,6 +49,10 @@ use crate::{GRANULE_BYTES, SEGMENT_BYTES, SEGMENT_GRANULES};
 const TARGET_PERCENT: u64 = 85;
 /// Live part of what is on devices below which cleaning begins there.
 const DEVICE_TARGET_PERCENT: u64 = 60;
+/// The same where RAM is all there is and too little of it is left to work in:
+/// fifteen bytes are copied per byte freed, against pages that go out and come
+/// back all the time.
+const TIGHT_PERCENT: u64 = 94;
 /// Segments emptied per call on each shelf: about 100 µs each in RAM.
 const VICTIMS: usize = 4;
 
@@ -111,6 +115,7 @@ impl Shelf {
     /// Live part of everything below which cleaning begins, in percent.
     const fn target_percent(self, is_tight: bool) -> u64 {
         match self {
+            Self::Ram if is_tight => TIGHT_PERCENT,
             Self::Device if !is_tight => DEVICE_TARGET_PERCENT,
             _ => TARGET_PERCENT,
         }
@@ -119,6 +124,7 @@ impl Shelf {
     /// Live part above which emptying one does not pay.
     const fn worth_below(self, is_tight: bool) -> u32 {
         match self {
+            Self::Ram if is_tight => SEGMENT_GRANULES / 100 * 98,
             Self::Device if !is_tight => SEGMENT_GRANULES / 2,
             _ => SEGMENT_GRANULES / 100 * 95,
         }
@@ -182,10 +188,18 @@ impl Store {
         emptied
     }
 
+    /// Whether RAM is so short that cleaning pays down to small holes.
+    pub fn set_ram_tight(&self, is_tight: bool) {
+        self.ram_is_tight.store(is_tight, Ordering::Relaxed);
+    }
+
     /// The emptiest segment of these groups, held and marked, if cleaning pays at all.
     fn claim_emptiest(&self, shelf: Shelf, within: &GroupSet) -> Option<(u32, &Segment)> {
         let last_failed = self.last_failed.load(Ordering::Relaxed);
-        let is_tight = self.devices_full.load(Ordering::Relaxed);
+        let is_tight = match shelf {
+            Shelf::Ram => self.ram_is_tight.load(Ordering::Relaxed),
+            Shelf::Device => self.devices_full.load(Ordering::Relaxed),
+        };
         let (mut live, mut whole) = (0_u64, 0_u64);
         let mut best: Option<(u32, u32)> = None;
         for (number, row) in self.table.walk() {

@@ -72,6 +72,7 @@ pub struct Store {
     pub(crate) last_failed: LastFailed,
     /// The last write found no place on any device.
     pub(crate) devices_full: AtomicBool,
+    pub(crate) ram_is_tight: AtomicBool,
     pub(crate) readahead: Readahead,
 }
 
@@ -104,6 +105,7 @@ impl Store {
             verify_ram: options.verify_ram || cfg!(debug_assertions),
             last_failed: LastFailed::new(0),
             devices_full: AtomicBool::new(false),
+            ram_is_tight: AtomicBool::new(false),
             readahead: Readahead::new(options.readahead_segments as usize)?,
         })
     }

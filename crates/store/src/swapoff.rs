@@ -24,12 +24,12 @@ use std::sync::Arc;
 use vswap_platform::errno::Errno;
 use vswap_units::Bytes;
 
-use crate::SEGMENT_BYTES;
 use crate::device::{Attached, Detached};
 use crate::error::StoreError;
 use crate::moving::{Carrier, Choice};
 use crate::store::Store;
 use crate::word::{Place, Rest, State};
+use crate::{GRANULE_BYTES, SEGMENT_BYTES};
 
 /// How far a swapoff is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,10 +157,11 @@ impl Store {
             return Err(SwapoffError::Draining);
         }
         self.devices.recount();
-        let total = self.count_on(number);
+        let (total, live) = self.count_on(number);
         let segment = SEGMENT_BYTES as u64;
-        let room = self.room_beside(&device) + (ram.0 / segment).min(self.ram.room());
-        let excess = u64::from(total).saturating_sub(room);
+        let to_ram = u64::from(total).saturating_sub(self.room_beside(&device));
+        let room = (ram.0 / segment).min(self.ram.room());
+        let excess = cleaned(to_ram, live, u64::from(total)).saturating_sub(room);
         if excess > 0 {
             self.turn_on(&device);
             let excess = Bytes(excess * segment);
@@ -245,13 +246,16 @@ impl Store {
         self.devices.recount();
     }
 
-    /// Segments with something in them that are on a device.
-    fn count_on(&self, number: u8) -> u32 {
+    /// Segments with something in them that are on a device, and what of them is alive.
+    fn count_on(&self, number: u8) -> (u32, Bytes) {
         let rows = self.table.walk().filter(|(_, row)| {
             let word = row.word.load();
             word.state() != State::Dead && on_device(word.rest(), number)
         });
-        u32::try_from(rows.count()).unwrap_or(u32::MAX)
+        let (total, granules) = rows.fold((0u32, 0u64), |(total, live), (_, row)| {
+            (total.saturating_add(1), live + u64::from(row.live()))
+        });
+        (total, Bytes(granules * GRANULE_BYTES as u64))
     }
 
     /// Does any word name the device?
@@ -269,6 +273,14 @@ impl Store {
             .map(|(_, device)| device.room(leaving))
             .sum()
     }
+}
+
+/// Segments of RAM that `to_ram` of `total` segments, `live` of all their bytes
+/// alive, need once the cleaner has been there; it keeps an eighth of holes.
+fn cleaned(to_ram: u64, live: Bytes, total: u64) -> u64 {
+    let share = u128::from(live.0) * u128::from(to_ram) / u128::from(total.max(1));
+    let packed = (share * 8).div_ceil(7 * SEGMENT_BYTES as u128);
+    to_ram.min(u64::try_from(packed).unwrap_or(u64::MAX))
 }
 
 const fn on_device(rest: Rest, number: u8) -> bool {

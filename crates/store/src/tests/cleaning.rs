@@ -69,6 +69,33 @@ fn a_full_store_can_be_cleaned() {
 }
 
 #[test]
+fn small_holes_are_gathered_where_ram_is_tight_and_nowhere_else() {
+    let (store, mut ws) = (Store::new(StoreOptions::new(64, 0)).unwrap(), workspace());
+    let owners = Directory::new(4000);
+    for owner in 0..4000 {
+        owners.store(&store, owner, owner, &mut ws).unwrap();
+    }
+    store.seal_all();
+    (0..4000)
+        .step_by(10)
+        .for_each(|owner| owners.free(&store, owner));
+    while store.clean(&owners, &mut ws).segments > 0 {}
+    let before = store.usage();
+    store.set_ram_tight(true);
+    for _ in 0..50 {
+        store.clean(&owners, &mut ws);
+    }
+    owners.verify_all(&store, &mut ws);
+    owners.check(&store, &mut ws);
+    let after = store.usage();
+    assert_eq!(after.ram_live, before.ram_live);
+    assert!(
+        after.ram_segments < before.ram_segments,
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn nothing_is_cleaned_while_little_is_dead() {
     let (store, mut ws) = (Store::new(StoreOptions::new(64, 0)).unwrap(), workspace());
     let owners = Directory::new(2000);

@@ -197,6 +197,22 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn segments_full_of_holes_need_no_more_ram_than_what_is_alive_in_them() {
+    let (store, owners, mut ws, _) = written(64);
+    let total = used(&store, "a");
+    (0..PAGES)
+        .filter(|owner| owner % 5 != 0)
+        .for_each(|owner| owners.free(&store, owner));
+    assert_eq!(used(&store, "a"), total);
+    let refused = store.swapoff("a", Bytes(total / 8 * SEGMENT), &mut |_| panic!("moved"));
+    assert!(matches!(refused, Err(SwapoffError::DoesNotFit { .. })));
+    store
+        .swapoff("a", Bytes((total / 3 + 1) * SEGMENT), &mut |_| true)
+        .unwrap();
+    all_is_well(&store, &owners, &mut ws);
+}
+
+#[test]
 fn what_is_not_on_cannot_be_taken_off() {
     let (store, ..) = filled(64);
     assert_eq!(
