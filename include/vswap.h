@@ -24,7 +24,7 @@ typedef struct vswap_layer vswap_layer;
 typedef struct vswap_space vswap_space;
 
 /**
- * Told now and then how many segments of how many have moved; 0 gives up.
+ * Told now and then how many segments (pages, where slots are left) of how many have moved; 0 gives up.
  */
 typedef int (*vswap_progress)(void *ctx, uint64_t moved, uint64_t total);
 

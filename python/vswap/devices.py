@@ -19,7 +19,7 @@ AUTO_DEVICE = "auto"
 """What the swap file without a name is called."""
 
 Progress = Callable[[int, int], object]
-"""Told how many segments of how many have moved."""
+"""Told how many segments, or pages where slots are left, of how many have moved."""
 
 _ERROR_BYTES = 1024
 
@@ -41,13 +41,13 @@ class Device:
     capacity_bytes: int
     """What it holds at most."""
     used_bytes: int
-    """What it holds now, in whole segments."""
+    """What it holds now, in whole segments or slots."""
     written_bytes: int
     """Bytes written to it."""
     read_bytes: int
     """Bytes read from it."""
     writes: int
-    """Segments written to it."""
+    """Writes to it: of a segment, or of neighbouring slots."""
     sequential_writes: int
     """Of these, right behind the one before."""
     discards: int

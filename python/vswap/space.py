@@ -270,7 +270,8 @@ class SwapSpace(ArrayMaker):
             size: what it may hold; left out, what there is room for.
             priority: 0 to 32767, higher ones are filled first, equal ones in
                 turn; left out, below all others.
-            kind: ``"file"`` or ``"block"``; left out, what is found at ``path``.
+            kind: ``"file"``, ``"block"``, or ``"slots"`` for plain 4 KiB slots on
+                either; left out, what is found at ``path``.
         """
         handle = self._require_handle()
         spec = _devices.device_spec(path, size=size, priority=priority, kind=kind)

@@ -422,6 +422,73 @@ def test_a_group_uses_the_devices_it_is_allowed(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["file", "slots"])
+def test_a_device_attached_later_is_only_for_groups_without_a_list(
+    tmp_path: Path, kind: str
+) -> None:
+    run(
+        f"""
+        first, later = {str(tmp_path / "a")!r}, {str(tmp_path / "b")!r}
+        def used(path):
+            return next(d for d in space.devices() if d.path == path).used_bytes
+        space = vswap.SwapSpace("64M", devices=[])
+        space.swapon(first, size="64M", kind="file")
+        listed, free = space.group("listed", devices=[first]), space.group("free")
+        # The number of a device that is gone is given to the next one: the list is of names.
+        space.swapoff(first)
+        space.swapon(later, size="64M", kind={kind!r})
+        a, b = listed.zeros((16, MIB), "u1"), free.zeros((16, MIB), "u1")
+        fill(a)
+        space.evict(a)
+        listed.drain("8M")
+        assert (used(later), listed.stats().device_bytes) == (0, 0)
+        fill(b, noise, 100)
+        space.evict(b)
+        free.drain("4M")
+        soon(lambda: used(later) >= 4 * MIB)
+        assert listed.stats().device_bytes == 0
+        # The one it names is its again as soon as it is on.
+        space.swapon(first, size="64M", kind="file")
+        moved = listed.drain("8M")
+        assert used(first) >= moved >= 2 * SEGMENT, (moved, space.devices(), listed.stats())
+        verify(a)
+        verify(b, noise, 100)
+        lawful(space)
+        """
+    )
+
+
+@pytest.mark.parametrize("rule", ["devices", "writeback"])
+def test_swapoff_counts_where_a_group_may_not_go_before_it_touches_anything(
+    tmp_path: Path, rule: str
+) -> None:
+    run(
+        f"""
+        first, second = {str(tmp_path / "a")!r}, {str(tmp_path / "b")!r}
+        space = vswap.SwapSpace("32M", devices=[first + ":128M"])
+        group = space.group("g", devices=[first])
+        a = group.zeros((64, MIB), "u1")
+        fill(a, noise)
+        assert group.stats().device_bytes > 24 * MIB, group.stats()
+        space.swapon(second, size="256M")
+        if {rule!r} == "writeback":
+            group.limit(writeback=False, devices=None)
+        before = space.devices()
+        said = refused(vswap.CapacityError, space.swapoff, first)
+        assert "fit nowhere else" in said, said
+        after = space.devices()
+        on, empty = after
+        assert (on.path, on.state, empty.used_bytes) == (first, "on", 0), after
+        assert on.used_bytes >= before[0].used_bytes
+        verify(a, noise)
+        group.limit(writeback=True, devices=None)
+        space.swapoff(first)
+        verify(a, noise)
+        lawful(space)
+        """
+    )
+
+
 def test_what_does_not_fit_a_group_is_a_memory_error_and_others_go_on() -> None:
     run(
         """

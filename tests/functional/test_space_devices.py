@@ -128,7 +128,7 @@ def test_mistakes_get_one_sentence_and_change_nothing(folder: Path) -> None:
         no("at least", FOLDER / "other", size="100K")
         no("priority", FOLDER / "other", priority=-3)
         no("kind", FOLDER / "other", kind="tape")
-        no("slots", FOLDER / "other", kind="slots")
+        no("null", FOLDER / "other", kind="null")
         no("not a block device", FOLDER / "other", kind="block")
         no("not vswap's", FOLDER / "data")
         no("directory", FOLDER)

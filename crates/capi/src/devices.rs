@@ -7,7 +7,7 @@ use vswap_process::{DeviceError, DeviceSpec, devices_json};
 use crate::handle::{space_of, vswap_space};
 use crate::text;
 
-/// Told now and then how many segments of how many have moved; 0 gives up.
+/// Told now and then how many segments (pages, where slots are left) of how many have moved; 0 gives up.
 #[allow(non_camel_case_types, reason = "the C name")]
 pub type vswap_progress =
     Option<unsafe extern "C" fn(ctx: *mut c_void, moved: u64, total: u64) -> c_int>;

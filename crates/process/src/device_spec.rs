@@ -195,7 +195,7 @@ impl fmt::Display for DeviceError {
             ),
             Self::Kind(kind) => write!(
                 f,
-                "a swap device of kind '{kind}' cannot be attached here; use file or block"
+                "a swap device of kind '{kind}' cannot be attached here; use file, block or slots"
             ),
             Self::Twice(path) => write!(f, "{path} is on already; name another"),
             Self::TooMany => f.write_str("there are too many swap devices; take one off first"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use vswap_platform::errno::Errno;
 use vswap_platform::file::{self, FileError, SwapFile};
-use vswap_store::device::{DeviceKind, DeviceOptions, FileDevice, SwapDevice};
+use vswap_store::device::{DeviceInfo, DeviceKind, DeviceOptions, FileDevice, SwapDevice};
 use vswap_store::{SEGMENT_BYTES, Store, StoreOptions};
 use vswap_units::Bytes;
 
@@ -32,6 +32,38 @@ const SEGMENT: u64 = SEGMENT_BYTES as u64;
 pub struct Opened {
     pub(crate) device: Box<dyn SwapDevice>,
     pub(crate) options: DeviceOptions,
+}
+
+/// An attached device: its number, and of which numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DeviceNumber {
+    pub(crate) number: u8,
+    pub(crate) is_slots: bool,
+}
+
+impl From<&DeviceInfo> for DeviceNumber {
+    fn from(info: &DeviceInfo) -> Self {
+        Self {
+            number: info.number,
+            is_slots: info.is_slots(),
+        }
+    }
+}
+
+impl Opened {
+    /// Attaches it.
+    ///
+    /// # Errors
+    /// ENOSPC when there are too many, ENOMEM for its tables.
+    pub(crate) fn attach(self, store: &Store) -> Result<DeviceNumber, Errno> {
+        let is_slots = self.options.kind == DeviceKind::Slots;
+        let number = if is_slots {
+            store.slots().attach(self.device, self.options)?
+        } else {
+            store.swapon(self.device, self.options)?
+        };
+        Ok(DeviceNumber { number, is_slots })
+    }
 }
 
 /// Opens every device of the configuration.
@@ -83,7 +115,12 @@ pub fn open_one(spec: &DeviceSpec, ram: u64) -> Result<Opened, DeviceError> {
     spec.check()?;
     let path = Path::new(&spec.path);
     let kind = spec.kind.unwrap_or_else(|| kind_of(path));
-    let (file, most) = match kind {
+    // Slots are cut into whatever is there.
+    let made_of = match kind {
+        DeviceKind::Slots => kind_of(path),
+        other => other,
+    };
+    let (file, most) = match made_of {
         DeviceKind::File => {
             let file = SwapFile::open_named(path).map_err(DeviceError::File)?;
             let half_free = file.free_bytes().unwrap_or(0) / 2;
@@ -96,7 +133,7 @@ pub fn open_one(spec: &DeviceSpec, ram: u64) -> Result<Opened, DeviceError> {
         }
         DeviceKind::Slots | DeviceKind::Null => return Err(DeviceError::Kind(kind)),
     };
-    let bytes = match (spec.size, kind) {
+    let bytes = match (spec.size, made_of) {
         (Some(size), DeviceKind::Block) if size > most => {
             return Err(DeviceError::TooLarge {
                 path: spec.path.clone(),
@@ -149,11 +186,7 @@ pub fn names(region: &Region, config: &Config, opened: Vec<Opened>) -> Result<Na
     };
     let store = Store::new(options)?;
     for opened in opened {
-        if for_slots(&opened) {
-            store.slots().attach(opened.device)?;
-        } else {
-            store.swapon(opened.device, opened.options)?;
-        }
+        opened.attach(&store)?;
     }
     Names::new(store, region.pages(), config.direct)
 }

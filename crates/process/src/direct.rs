@@ -47,7 +47,7 @@ impl DirectSlots {
         let mut left = names.iter_mut().enumerate();
         let mut rest = pages;
         while !rest.is_empty() {
-            let Ok((first, count)) = self.store.slots().write(rest) else {
+            let Ok((first, count)) = self.store.slots().write(rest, 0) else {
                 break;
             };
             for (bits, (i, name)) in (first.to_bits()..).zip(left.by_ref().take(count)) {

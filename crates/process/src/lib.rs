@@ -5,9 +5,9 @@
 //! back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` (as far as there is
-//! `capacity`) and `ranges`. When any of
-//! it is on at all: `arm`. Devices that come and go: `swapon` (who asks) and
-//! `change` (who does it). Around a fork: `fork`.
+//! `capacity`) and `ranges`. When any of it is on at all: `arm`. Devices that
+//! come and go: `swapon` (who asks), `change` (who does it) and `leaving` (how
+//! one goes). Around a fork: `fork`.
 
 mod allocate;
 mod arm;
@@ -30,6 +30,7 @@ pub mod fork;
 mod frames;
 mod groups;
 mod handlers;
+mod leaving;
 mod mover;
 mod names;
 mod page_state;

@@ -92,6 +92,14 @@ impl Names {
         }
     }
 
+    /// The swap layer, if there is one.
+    pub fn virtual_layer(&self) -> Option<&SwapLayer> {
+        match self {
+            Self::Virtual(layer) => Some(layer),
+            Self::Direct(_) => None,
+        }
+    }
+
     /// Are names places?
     pub fn is_direct(&self) -> bool {
         matches!(self, Self::Direct(_))

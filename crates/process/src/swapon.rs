@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vswap_platform::sync::{Event, RankedMutex, SignalBlock};
-use vswap_store::Progress;
 use vswap_store::device::{Detached, DeviceInfo};
+use vswap_store::{DetachedSlots, Progress, SEGMENT_BYTES};
+use vswap_units::PAGE_SIZE;
 
 use crate::delivery::Delivery;
 use crate::device_spec::{DeviceError, DeviceSpec};
+use crate::devices::DeviceNumber;
 use crate::engine::Engine;
 
 /// Changes that may be under way at once.
@@ -32,13 +34,54 @@ const LOOK_NS: u64 = 50_000_000;
 /// What is to be done.
 pub(crate) enum Change {
     On(DeviceSpec),
-    Off { number: u8, name: String },
+    Off { device: DeviceNumber, name: String },
 }
 
 /// What came of it.
 pub(crate) enum Outcome {
-    On(u8),
-    Off(Detached),
+    On(DeviceNumber),
+    Off(Gone),
+}
+
+/// A device that was taken off.
+pub(crate) enum Gone {
+    Segments(Detached),
+    Slots(DetachedSlots),
+}
+
+impl Gone {
+    /// Closes what it has open in the calling thread's descriptor table.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Segments(device) => device.close(),
+            Self::Slots(device) => device.close(),
+        }
+    }
+}
+
+/// How far a swapoff is, in segments, or in pages where slots are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// How many have moved.
+    pub moved: u32,
+    /// How many there were.
+    pub total: u32,
+    /// The size of each.
+    pub unit_bytes: u64,
+}
+
+impl Moved {
+    /// Bytes that have moved.
+    #[must_use]
+    pub const fn done_bytes(&self) -> u64 {
+        self.moved as u64 * self.unit_bytes
+    }
+
+    /// Bytes that were there.
+    #[must_use]
+    pub const fn total_bytes(&self) -> u64 {
+        self.total as u64 * self.unit_bytes
+    }
 }
 
 /// One change, between who asked and the writer.
@@ -66,10 +109,15 @@ impl Job {
         self.moved.store(progress.moved, Ordering::Relaxed);
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
+    fn progress(&self) -> Moved {
+        let unit = match &self.change {
+            Change::Off { device, .. } if device.is_slots => PAGE_SIZE,
+            Change::On(_) | Change::Off { .. } => SEGMENT_BYTES,
+        };
+        Moved {
             moved: self.moved.load(Ordering::Relaxed),
             total: self.total.load(Ordering::Relaxed),
+            unit_bytes: unit as u64,
         }
     }
 
@@ -149,10 +197,8 @@ impl Engine {
         let Outcome::On(number) = outcome else {
             return Err(DeviceError::Ending);
         };
-        let info = self
-            .devices()
-            .into_iter()
-            .find(|info| info.number == number);
+        let mut devices = self.devices().into_iter();
+        let info = devices.find(|info| DeviceNumber::from(info) == number);
         info.ok_or(DeviceError::Ending)
     }
 
@@ -165,12 +211,12 @@ impl Engine {
     pub fn swapoff(
         &self,
         path: &str,
-        progress: &mut dyn FnMut(Progress) -> bool,
-    ) -> Result<Progress, DeviceError> {
+        progress: &mut dyn FnMut(Moved) -> bool,
+    ) -> Result<Moved, DeviceError> {
         let found = self.device_at(path);
         let device = found.ok_or_else(|| DeviceError::NotOn(path.to_owned()))?;
         let job = Job::new(Change::Off {
-            number: device.number,
+            device: DeviceNumber::from(&device),
             name: device.name,
         });
         if let Outcome::Off(detached) = self.have_done(&job, progress)? {
@@ -200,7 +246,7 @@ impl Engine {
     fn have_done(
         &self,
         job: &Arc<Job>,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        progress: &mut dyn FnMut(Moved) -> bool,
     ) -> Result<Outcome, DeviceError> {
         let forks = self.board.forks.load(Ordering::Relaxed);
         self.board.post(job)?;

@@ -51,7 +51,7 @@ pub use group::{Charge, StillInUse};
 pub use layer::{LayerOptions, SwapLayer};
 pub use pin::Pin;
 pub use shared::SharedId;
-pub use slots::{Emptied, EmptyError};
+pub use slots::Emptying;
 pub use swap::{SwapInError, SwapOut};
 pub use swap_run::RunOut;
 pub use vswap_store::GroupId;

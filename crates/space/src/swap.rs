@@ -103,7 +103,7 @@ impl Pin<'_> {
             return Ok(Some(shared));
         }
         let group = self.layer.group_of(self.entry);
-        let stored = if self.layer.may_use_slots(group) {
+        let stored = if self.layer.forbidden_slots(group).is_some() {
             self.swap_out_beside_slots(group, page, workspace)?
         } else {
             Some(self.swap_out_to_log(group, page, workspace)?)
@@ -135,9 +135,11 @@ impl Pin<'_> {
         page: &[u8],
         workspace: &mut Workspace,
     ) -> Result<SwapOut, StoreError> {
-        match self.layer.store.slots().write(page) {
+        let group = self.layer.group_of(self.entry);
+        let forbidden = self.layer.forbidden_slots(group).unwrap_or(u8::MAX);
+        match self.layer.store.slots().write(page, forbidden) {
             Ok((slot, _)) => self.become_slot(slot),
-            Err(_) => self.swap_out_to_log(self.layer.group_of(self.entry), page, workspace),
+            Err(_) => self.swap_out_to_log(group, page, workspace),
         }
     }
 

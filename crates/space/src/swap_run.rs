@@ -14,6 +14,8 @@ use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 struct Waiting {
     first: usize,
     len: usize,
+    /// Devices they may not go to.
+    forbidden: u8,
     pinned: [(Option<EntryId>, Word); BLOCK_PAGES],
 }
 
@@ -55,10 +57,13 @@ impl SwapLayer {
             };
             let Some(mut pin) = pin else { continue };
             match pin.swap_out_unless_to_slot(page, workspace) {
-                Ok(None) if waiting.is_followed_by(i) => waiting.push(i, pin),
                 Ok(None) => {
-                    self.write_waiting(&mut waiting, pages, workspace, &mut outcome);
-                    waiting.push(i, pin);
+                    let forbidden = self.forbidden_slots(self.group_of(entry));
+                    let forbidden = forbidden.unwrap_or(u8::MAX);
+                    if !waiting.is_followed_by(i, forbidden) {
+                        self.write_waiting(&mut waiting, pages, workspace, &mut outcome);
+                    }
+                    waiting.push(i, pin, forbidden);
                 }
                 Ok(Some(out)) => outcome.note(i, Ok(out)),
                 Err(error) => outcome.note(i, Err(error)),
@@ -79,7 +84,10 @@ impl SwapLayer {
         let end = waiting.first + waiting.len;
         while waiting.len > 0 {
             let rest = pages.get(waiting.first * PAGE_SIZE..end * PAGE_SIZE);
-            let written = self.store.slots().write(rest.unwrap_or_default());
+            let written = self
+                .store
+                .slots()
+                .write(rest.unwrap_or_default(), waiting.forbidden);
             // Nothing written: one page takes the way that is left to it, then the device is asked again.
             let count = written.map_or(1, |(_, count)| count);
             for n in 0..count {
@@ -112,18 +120,19 @@ impl Waiting {
         Self {
             first: 0,
             len: 0,
+            forbidden: 0,
             pinned: [(None, Word::FREE); BLOCK_PAGES],
         }
     }
 
-    /// Is page `i` the neighbour of those that wait?
-    const fn is_followed_by(&self, i: usize) -> bool {
-        self.len == 0 || i == self.first + self.len
+    /// Is page `i` the neighbour of those that wait, and may go where they may?
+    const fn is_followed_by(&self, i: usize, forbidden: u8) -> bool {
+        self.len == 0 || (i == self.first + self.len && forbidden == self.forbidden)
     }
 
-    fn push(&mut self, i: usize, pin: Pin<'_>) {
+    fn push(&mut self, i: usize, pin: Pin<'_>, forbidden: u8) {
         if self.len == 0 {
-            self.first = i;
+            (self.first, self.forbidden) = (i, forbidden);
         }
         if let Some(place) = self.pinned.get_mut(self.first + self.len) {
             *place = (Some(pin.entry()), pin.into_word());

@@ -99,13 +99,15 @@ const FREE: u16 = 0;
 const OPEN: u16 = 1;
 const CLOSING: u16 = 2;
 const NO_WRITEBACK: u32 = 1 << 16;
+/// Where the bits of forbidden slots devices begin.
+const SLOTS_SHIFT: u32 = 24;
 
 #[derive(Zeroable)]
 #[repr(C)]
 struct Row {
     state: AtomicU16,
     parent: AtomicU16,
-    /// Devices it may not use, a bit each; above them [`NO_WRITEBACK`].
+    /// Devices it may not use, a bit each; above them [`NO_WRITEBACK`], then those for slots.
     rules: AtomicU32,
     own: [AtomicU32; 2],
     total: [AtomicU32; 2],
@@ -345,11 +347,18 @@ impl Groups {
     }
 
     /// Whether the group may use devices, and which of them it may not (a bit
-    /// each).
+    /// each); one that is kept off some uses no slots.
     pub fn set_rules(&self, group: GroupId, writeback: bool, forbidden_devices: u16) {
+        let slots = if forbidden_devices == 0 { 0 } else { u8::MAX };
+        self.set_all_rules(group, writeback, forbidden_devices, slots);
+    }
+
+    /// The same, and which of the devices for slots it may not use.
+    pub fn set_all_rules(&self, group: GroupId, writeback: bool, devices: u16, slots: u8) {
         if let Some(row) = self.row(group) {
             let no = if writeback { 0 } else { NO_WRITEBACK };
-            row.rules.store(no | u32::from(forbidden_devices), Relaxed);
+            let slots = u32::from(slots) << SLOTS_SHIFT;
+            row.rules.store(no | slots | u32::from(devices), Relaxed);
         }
     }
 
@@ -357,11 +366,34 @@ impl Groups {
     /// `None`: it may use none at all.
     #[must_use]
     pub fn forbidden_devices(&self, group: GroupId) -> Option<u16> {
+        self.rules(group).map(|rules| rules as u16)
+    }
+
+    /// The same of the devices for slots. `None` also under a limit of devices: slots are charged to nobody.
+    #[must_use]
+    pub fn forbidden_slots(&self, group: GroupId) -> Option<u8> {
+        let is_limited = |at| self.limit(at, Resource::Device).is_some();
+        let rules = self.rules(group)?;
+        (!self.chain(group).any(is_limited)).then_some((rules >> SLOTS_SHIFT) as u8)
+    }
+
+    fn rules(&self, group: GroupId) -> Option<u32> {
         let rules = self
             .chain(group)
             .filter_map(|at| self.row(at))
             .fold(0, |rules, row| rules | row.rules.load(Relaxed));
-        (rules & NO_WRITEBACK == 0).then_some(rules as u16)
+        (rules & NO_WRITEBACK == 0).then_some(rules)
+    }
+
+    /// Segments more that the limits on the way up leave to a group.
+    pub(crate) fn left(&self, group: GroupId, what: Resource) -> u64 {
+        let rows = self.chain(group).filter_map(|at| self.row(at));
+        let left = rows.filter_map(|row| {
+            let total = of(&row.total, what).load(Relaxed);
+            row.limit(what)
+                .map(|limit| u64::from(limit.saturating_sub(total)))
+        });
+        left.min().unwrap_or(u64::MAX)
     }
 
     /// What the group holds and what it ran into.

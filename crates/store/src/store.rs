@@ -1,5 +1,6 @@
 //! The store: its parts put together.
 
+use core::cmp::Reverse;
 use core::sync::atomic::AtomicBool;
 
 use vswap_platform::errno::Errno;
@@ -126,10 +127,12 @@ impl Store {
         self.devices.attach(device, options)
     }
 
-    /// The devices, the highest priority first.
+    /// The devices, for segments and for slots, the highest priority first.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices.infos()
+        let mut infos: Vec<_> = self.devices.infos().chain(self.slots.infos()).collect();
+        infos.sort_by_key(|info| (Reverse(info.priority), info.is_slots(), info.number));
+        infos
     }
 
     /// Bytes that devices which take writes hold together. Cheap.

@@ -8,7 +8,7 @@
 //!
 //! 1. The device takes no more writes; writes under way end. From here on the
 //!    number of segments there only falls.
-//! 2. Does all of it fit elsewhere? If not, nothing has been touched.
+//! 2. Does all of it fit elsewhere, whose it may be where (`fit.rs`)? If not, nothing has been touched.
 //! 3. Segment by segment. One that the cleaner is emptying is met on the next
 //!    pass; dead ones just give their places back.
 //! 4. When no word names the device, it leaves its slot; readers that had pinned
@@ -19,6 +19,7 @@
 //! theirs: each process has a list of devices and holds of its own.
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vswap_platform::errno::Errno;
@@ -26,6 +27,7 @@ use vswap_units::Bytes;
 
 use crate::device::{Attached, Detached};
 use crate::error::StoreError;
+use crate::groups::GroupId;
 use crate::moving::{Carrier, Choice};
 use crate::store::Store;
 use crate::word::{Place, Rest, State};
@@ -34,9 +36,9 @@ use crate::{GRANULE_BYTES, SEGMENT_BYTES};
 /// How far a swapoff is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Segments moved so far.
+    /// Segments moved so far (of a slots device: pages).
     pub moved: u32,
-    /// Segments there were. Those freed meanwhile are never moved.
+    /// Segments, or pages, there were. Those freed meanwhile are never moved.
     pub total: u32,
 }
 
@@ -157,16 +159,15 @@ impl Store {
             return Err(SwapoffError::Draining);
         }
         self.devices.recount();
-        let (total, live) = self.count_on(number);
-        let segment = SEGMENT_BYTES as u64;
-        let to_ram = u64::from(total).saturating_sub(self.room_beside(&device));
-        let room = (ram.0 / segment).min(self.ram.room());
-        let excess = cleaned(to_ram, live, u64::from(total)).saturating_sub(room);
-        if excess > 0 {
+        let held = self.held_on(number);
+        let total: u64 = held.iter().map(|(_, segments)| segments).sum();
+        let ram = uncleaned(ram, self.live_on(number), total);
+        let excess = self.excess_of_segments(&device, &held, ram);
+        if excess.0 > 0 {
             self.turn_on(&device);
-            let excess = Bytes(excess * segment);
             return Err(SwapoffError::DoesNotFit { excess });
         }
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
         Ok(Swapoff {
             number,
             device,
@@ -246,16 +247,23 @@ impl Store {
         self.devices.recount();
     }
 
-    /// Segments with something in them that are on a device, and what of them is alive.
-    fn count_on(&self, number: u8) -> (u32, Bytes) {
-        let rows = self.table.walk().filter(|(_, row)| {
+    /// Segments with something in them that are on a device, by who pays for them.
+    fn held_on(&self, number: u8) -> Vec<(GroupId, u64)> {
+        let mut held = BTreeMap::new();
+        for (_, row) in self.table.walk() {
             let word = row.word.load();
-            word.state() != State::Dead && on_device(word.rest(), number)
-        });
-        let (total, granules) = rows.fold((0u32, 0u64), |(total, live), (_, row)| {
-            (total.saturating_add(1), live + u64::from(row.live()))
-        });
-        (total, Bytes(granules * GRANULE_BYTES as u64))
+            if word.state() != State::Dead && on_device(word.rest(), number) {
+                *held.entry(row.group()).or_default() += 1;
+            }
+        }
+        held.into_iter().collect()
+    }
+
+    /// What is alive of what is on a device.
+    fn live_on(&self, number: u8) -> Bytes {
+        let rows = self.table.walk();
+        let rows = rows.filter(|(_, row)| on_device(row.word.load().rest(), number));
+        Bytes(rows.map(|(_, row)| u64::from(row.live())).sum::<u64>() * GRANULE_BYTES as u64)
     }
 
     /// Does any word name the device?
@@ -264,23 +272,14 @@ impl Store {
             .walk()
             .any(|(_, row)| on_device(row.word.load().rest(), number))
     }
-
-    /// Free places on all devices but this one.
-    fn room_beside(&self, leaving: &Attached) -> u64 {
-        self.devices
-            .each()
-            .filter(|(_, device)| device.is_open())
-            .map(|(_, device)| device.room(leaving))
-            .sum()
-    }
 }
 
-/// Segments of RAM that `to_ram` of `total` segments, `live` of all their bytes
-/// alive, need once the cleaner has been there; it keeps an eighth of holes.
-fn cleaned(to_ram: u64, live: Bytes, total: u64) -> u64 {
-    let share = u128::from(live.0) * u128::from(to_ram) / u128::from(total.max(1));
-    let packed = (share * 8).div_ceil(7 * SEGMENT_BYTES as u128);
-    to_ram.min(u64::try_from(packed).unwrap_or(u64::MAX))
+/// What `total` segments, `live` of all their bytes alive, may take of RAM before the
+/// cleaner has been there to be no more than `ram` afterwards; it keeps an eighth of holes.
+fn uncleaned(ram: Bytes, live: Bytes, total: u64) -> Bytes {
+    let whole = u128::from(total) * SEGMENT_BYTES as u128;
+    let packed = (u128::from(live.0) * 8).div_ceil(7).clamp(1, whole.max(1));
+    Bytes(u64::try_from(u128::from(ram.0) * whole.max(1) / packed).unwrap_or(u64::MAX))
 }
 
 const fn on_device(rest: Rest, number: u8) -> bool {

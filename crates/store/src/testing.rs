@@ -209,12 +209,13 @@ impl FaultyDevice {
     }
 }
 
-impl SwapDevice for FaultyDevice {
-    fn capacity_places(&self) -> u32 {
-        self.places
-    }
-
-    fn write(&self, place: u32, bytes: &[u8]) -> Result<(), Errno> {
+impl FaultyDevice {
+    /// Writes bytes as the plan has it.
+    fn put(
+        &self,
+        bytes: &[u8],
+        put: impl FnOnce(&mut BTreeMap<u32, Vec<u8>>, Vec<u8>),
+    ) -> Result<(), Errno> {
         let fault = self.control.next(true);
         let mut copy = bytes.to_vec();
         match fault {
@@ -223,27 +224,36 @@ impl SwapDevice for FaultyDevice {
             Some(Fault::Corrupt) => damage(&mut copy),
             None => {}
         }
-        self.contents.lock().insert(place, copy);
+        put(&mut self.contents.lock(), copy);
         if fault == Some(Fault::Short) {
             Err(Errno::EIO)
         } else {
             Ok(())
         }
     }
+}
 
+impl SwapDevice for FaultyDevice {
+    fn capacity_places(&self) -> u32 {
+        self.places
+    }
+
+    fn write(&self, place: u32, bytes: &[u8]) -> Result<(), Errno> {
+        self.put(bytes, |contents, copy| {
+            contents.insert(place, copy);
+        })
+    }
+
+    /// What else is in the place stays, whoever writes there at the same time.
     fn write_page(&self, place: u32, offset: usize, page: &[u8]) -> Result<(), Errno> {
-        let mut whole = self
-            .contents
-            .lock()
-            .get(&place)
-            .cloned()
-            .unwrap_or_default();
-        whole.resize(whole.len().max(offset + page.len()), 0);
-        whole
-            .get_mut(offset..offset + page.len())
-            .ok_or(Errno::EINVAL)?
-            .copy_from_slice(page);
-        self.write(place, &whole)
+        self.put(page, |contents, copy| {
+            let whole = contents.entry(place).or_default();
+            let end = offset + copy.len();
+            whole.resize(whole.len().max(end), 0);
+            if let Some(part) = whole.get_mut(offset..end) {
+                part.copy_from_slice(&copy);
+            }
+        })
     }
 
     fn read(&self, place: u32, offset: usize, out: &mut [u8]) -> Result<(), Errno> {

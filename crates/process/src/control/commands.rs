@@ -1,7 +1,6 @@
 //! What is done for each request. What takes long tells its caller how far it
 //! is and ends when the caller leaves.
 
-use vswap_store::SEGMENT_BYTES;
 use vswap_store::device::DeviceInfo;
 
 use super::answer::Json;
@@ -94,14 +93,13 @@ fn swapon(engine: &Engine, spec: &DeviceSpec) -> Result<Json, String> {
     Ok(devices(&[device]))
 }
 
-/// Segment by segment, for as long as the caller stays.
+/// Bit by bit, for as long as the caller stays.
 fn swapoff(engine: &Engine, path: &str, caller: &mut Caller<'_>) -> Result<Json, String> {
-    let bytes = |segments: u32| u64::from(segments) * SEGMENT_BYTES as u64;
     let moved = engine
         .swapoff(path, &mut |at| {
-            caller.go_on(bytes(at.moved), bytes(at.total))
+            caller.go_on(at.done_bytes(), at.total_bytes())
         })
         .map_err(|error| error.to_string())?;
-    let moved = Json::number(bytes(moved.moved));
+    let moved = Json::number(moved.done_bytes());
     Ok(Json::Object(vec![("moved_bytes", moved)]))
 }

@@ -15,14 +15,19 @@
 //! group loses pages in proportion too; the second chance in the frames brings
 //! them back, and limits are there to say what is worth more.
 //!
-//! `table` counts, `named` has the names and what the program asks, `room` makes
-//! room under a group's limit, `turn` shares reclaim out.
+//! `table` counts, `named` has the names and what the program asks (`wanted` reads
+//! it, `rules` says which devices), `room` makes room under a group's limit, `turn`
+//! shares reclaim out.
 
+mod error;
 mod named;
 mod room;
+mod rules;
 mod table;
 mod told;
 mod turn;
+mod wanted;
 
-pub use named::{GroupError, GroupKey};
+pub use error::GroupError;
+pub use named::GroupKey;
 pub use table::{GroupTable, Held};

@@ -4,24 +4,22 @@
 //! found by its path, such as `web/cache`. A key names a group for good: the
 //! number behind it may be used again, the key is not.
 
-use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use vswap_platform::sync::SignalBlock;
 use vswap_space::{GroupId, StillInUse};
-use vswap_store::{MAX_DEPTH, MAX_GROUPS, Resource, SEGMENT_BYTES};
+use vswap_store::{Resource, SEGMENT_BYTES};
 use vswap_units::{BLOCK_PAGES, Bytes};
 
+use super::error::{GroupError, invalid};
+use super::rules::Rules;
+use super::wanted::{Wanted, check_name};
 use crate::allocate::AllocKind;
 use crate::engine::Engine;
 use crate::service::Request;
 use crate::victims::Victims;
 
-/// The least `ram_max`: sixteen blocks.
-const LEAST_RAM: u64 = 1 << 20;
 const SEGMENT: u64 = SEGMENT_BYTES as u64;
-/// Bytes of a name at most.
-const NAME_MOST: usize = 64;
 /// What one request to the engine's thread moves: others wait for it meanwhile.
 const DRAIN_STEP: u64 = 1 << 20;
 
@@ -37,144 +35,6 @@ pub struct Named {
     pub(super) parent: u32,
     pub(super) name: String,
     pub(super) rules: Rules,
-}
-
-/// What a group may do, as it was said.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Rules {
-    pub(super) writeback: bool,
-    /// The devices it may use; none named: all.
-    pub(super) devices: Vec<String>,
-}
-
-/// Why something cannot be done with a group; displays as one sentence.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum GroupError {
-    /// What was said cannot be used.
-    Invalid(String),
-    /// There is no such group.
-    Unknown,
-    /// There is one of this name.
-    Exists(String),
-    /// The program still holds memory of it: blocks and bytes.
-    Busy(u64, u64),
-    /// Others depend on it, or swapped pages do.
-    InUse(String),
-    /// No more fit.
-    TooMany,
-}
-
-impl fmt::Display for GroupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(sentence) | Self::InUse(sentence) => f.write_str(sentence),
-            Self::Unknown => f.write_str("there is no such group: it was closed, or never was"),
-            Self::Exists(name) => {
-                write!(f, "there is a group '{name}' already; choose another name")
-            }
-            Self::Busy(blocks, bytes) => write!(
-                f,
-                "{blocks} blocks of {} still live in this group; delete them first",
-                Bytes(*bytes)
-            ),
-            Self::TooMany => write!(
-                f,
-                "a space has at most {} groups, {MAX_DEPTH} deep",
-                MAX_GROUPS - 1
-            ),
-        }
-    }
-}
-
-impl std::error::Error for GroupError {}
-
-/// Limits to set; `None`: as it is, `Some(None)`: no limit.
-#[derive(Default)]
-struct Wanted {
-    ram: Option<Option<u64>>,
-    zswap: Option<Option<u64>>,
-    swap: Option<Option<u64>>,
-    writeback: Option<bool>,
-    devices: Option<Vec<String>>,
-}
-
-impl Wanted {
-    /// Reads `key=value` lines.
-    fn from_text(text: &str) -> Result<Self, GroupError> {
-        let mut wanted = Self::default();
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let (key, value) = line.split_once('=').unwrap_or((line, ""));
-            wanted.read(key.trim(), value.trim())?;
-        }
-        Ok(wanted)
-    }
-
-    fn read(&mut self, key: &str, value: &str) -> Result<(), GroupError> {
-        match key {
-            "ram_max" => self.ram = Some(ram_limit(value)?),
-            "zswap_max" => self.zswap = Some(segment_limit(key, value)?),
-            "swap_max" => self.swap = Some(segment_limit(key, value)?),
-            "writeback" => {
-                self.writeback = Some(match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(invalid(format!("writeback={value}: give on or off"))),
-                });
-            }
-            "devices" if value == "all" => self.devices = Some(Vec::new()),
-            "device" if !value.is_empty() => {
-                self.devices.get_or_insert_default().push(value.into());
-            }
-            _ => return Err(invalid(format!("'{key}={value}' is no setting of a group"))),
-        }
-        Ok(())
-    }
-}
-
-fn invalid(sentence: String) -> GroupError {
-    GroupError::Invalid(sentence)
-}
-
-fn limit(key: &str, value: &str) -> Result<Option<u64>, GroupError> {
-    if value == "none" {
-        return Ok(None);
-    }
-    let bytes = Bytes::parse(value);
-    let bytes = bytes.map_err(|error| invalid(format!("{key}={value}: {error}")))?;
-    Ok(Some(bytes.0))
-}
-
-fn ram_limit(value: &str) -> Result<Option<u64>, GroupError> {
-    match limit("ram_max", value)? {
-        Some(bytes) if bytes < LEAST_RAM => Err(invalid(format!(
-            "ram_max of {} is too small for a group; give at least {}",
-            Bytes(bytes),
-            Bytes(LEAST_RAM)
-        ))),
-        other => Ok(other),
-    }
-}
-
-/// Whole segments; 0 is a limit, less than one segment is a mistake.
-fn segment_limit(key: &str, value: &str) -> Result<Option<u64>, GroupError> {
-    match limit(key, value)? {
-        Some(bytes) if bytes > 0 && bytes < SEGMENT => Err(invalid(format!(
-            "{key} of {} is less than one segment; give 0 for none at all, or at least {}",
-            Bytes(bytes),
-            Bytes(SEGMENT)
-        ))),
-        other => Ok(other),
-    }
-}
-
-fn check_name(name: &str) -> Result<(), GroupError> {
-    let odd = |letter: char| letter.is_control() || letter == '/' || letter == '=';
-    if name.is_empty() || name.len() > NAME_MOST || name.contains(odd) {
-        return Err(invalid(format!(
-            "a group's name has 1 to {NAME_MOST} bytes and none of '/', '=' and control characters"
-        )));
-    }
-    Ok(())
 }
 
 impl Engine {
@@ -255,59 +115,6 @@ impl Engine {
         self.reclaim_event.signal();
         self.write_event.signal();
         Ok(())
-    }
-
-    fn rules_of(&self, wanted: &Wanted, now: Option<&Rules>) -> Result<Rules, GroupError> {
-        let rules = Rules {
-            writeback: wanted
-                .writeback
-                .unwrap_or_else(|| now.is_none_or(|rules| rules.writeback)),
-            devices: match &wanted.devices {
-                Some(devices) => devices.clone(),
-                None => now.map_or_else(Vec::new, |rules| rules.devices.clone()),
-            },
-        };
-        let known = self.device_names();
-        let unknown = |name: &&String| !known.iter().any(|(_, known)| known == *name);
-        match rules.devices.iter().find(unknown) {
-            Some(name) if wanted.devices.is_some() => {
-                Err(invalid(format!("'{name}' is no device of this space")))
-            }
-            _ => Ok(rules),
-        }
-    }
-
-    /// Which devices there are, by number.
-    fn device_names(&self) -> Vec<(u8, String)> {
-        let devices = self.layer.store().devices();
-        devices
-            .into_iter()
-            .map(|info| (info.number, info.name))
-            .collect()
-    }
-
-    /// A device came or went: numbers are used again, names stay.
-    pub(crate) fn renew_group_devices(&self) {
-        let named = self.groups.named.lock_blocking_signals();
-        for at in named.iter() {
-            self.apply_rules(at.group, &at.rules);
-        }
-    }
-
-    fn apply_rules(&self, group: GroupId, rules: &Rules) {
-        let mut allowed = 0_u16;
-        for (number, name) in self.device_names() {
-            if rules.devices.contains(&name) {
-                allowed |= 1 << number;
-            }
-        }
-        let forbidden = if rules.devices.is_empty() {
-            0
-        } else {
-            !allowed
-        };
-        let tree = self.layer.store().groups();
-        tree.set_rules(group, rules.writeback, forbidden);
     }
 
     fn set_limits(&self, group: GroupId, wanted: &Wanted) -> Result<(), GroupError> {
@@ -459,36 +266,4 @@ const fn in_bytes(segments: u32) -> u64 {
 
 fn still_in_use(why: StillInUse) -> GroupError {
     GroupError::InUse(why.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_that_cannot_be_is_refused_with_a_sentence() {
-        for (text, word) in [
-            ("ram_max=lots", "lots"),
-            ("ram_max=100K", "1.0 MiB"),
-            ("zswap_max=1000", "256.0 KiB"),
-            ("swap_max=-5", "-5"),
-            ("writeback=maybe", "on or off"),
-            ("speed=11", "speed"),
-            ("ram_max", "ram_max"),
-        ] {
-            let error = Wanted::from_text(text).err().unwrap().to_string();
-            assert!(error.contains(word), "{error}");
-        }
-        let wanted = Wanted::from_text("zswap_max=0\nswap_max=none\ndevice=/a\ndevice=/b").unwrap();
-        assert_eq!((wanted.zswap, wanted.swap), (Some(Some(0)), Some(None)));
-        assert_eq!(wanted.devices.unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_name_is_short_and_fits_in_a_path() {
-        assert!(check_name("web 2").is_ok());
-        for name in ["", "a/b", "a=b", "a\nb", &"x".repeat(65)] {
-            assert!(check_name(name).is_err(), "{name:?}");
-        }
-    }
 }

@@ -164,12 +164,15 @@ impl Attached {
         self.places.free()
     }
 
-    /// Free places, as far as its file system has room for them. Space that
-    /// `leaving` has on the same file system comes free as it is emptied.
-    pub(crate) fn room(&self, leaving: &Self) -> u64 {
+    pub(crate) fn file_system(&self) -> Option<u64> {
+        self.device.identity().map(|(file_system, _)| file_system)
+    }
+
+    /// Free places, as far as its file system has room for them. Space that a
+    /// device leaves on `file_system` comes free as it is emptied.
+    pub(crate) fn room(&self, file_system: Option<u64>) -> u64 {
         let free = self.places.free();
-        let file_system = |of: &Self| of.device.identity().map(|(device, _)| device);
-        if self.kind == DeviceKind::File && file_system(self) == file_system(leaving) {
+        if self.kind == DeviceKind::File && self.file_system() == file_system {
             return free;
         }
         let bytes = self.device.free_bytes().unwrap_or(u64::MAX);

@@ -84,7 +84,7 @@ impl DeviceState {
 /// One device at one moment. What was counted is of this process alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its number, good while it is attached.
+    /// Its number, good while it is attached: among those for slots, or among the others.
     pub number: u8,
     /// What it is called.
     pub name: String,
@@ -98,13 +98,13 @@ pub struct DeviceInfo {
     pub identity: Option<(u64, u64)>,
     /// What it holds at most.
     pub capacity: Bytes,
-    /// Space this process takes on it, in whole segments.
+    /// Space this process takes on it, in whole segments or slots.
     pub used: Bytes,
     /// Bytes written to it.
     pub written: Bytes,
     /// Bytes read from it.
     pub read: Bytes,
-    /// Segments written to it.
+    /// Writes to it: of a segment, or of neighbouring slots.
     pub writes: u64,
     /// Of these, right behind the one before.
     pub sequential_writes: u64,
@@ -112,4 +112,12 @@ pub struct DeviceInfo {
     pub discards: u64,
     /// Calls it refused.
     pub errors: u64,
+}
+
+impl DeviceInfo {
+    /// Does it have slots, and not places for segments?
+    #[must_use]
+    pub fn is_slots(&self) -> bool {
+        self.kind == DeviceKind::Slots
+    }
 }

@@ -219,13 +219,8 @@ impl Devices {
         self.each().for_each(|(_, device)| device.kept_by(tid));
     }
 
-    pub(crate) fn infos(&self) -> Vec<DeviceInfo> {
-        let mut infos: Vec<_> = self
-            .each()
-            .map(|(number, device)| device.info(number))
-            .collect();
-        infos.sort_by_key(|info| (Reverse(info.priority), info.number));
-        infos
+    pub(crate) fn infos(&self) -> impl Iterator<Item = DeviceInfo> {
+        self.each().map(|(number, device)| device.info(number))
     }
 
     /// Before the locks are taken for a fork: room for the child, and descriptors

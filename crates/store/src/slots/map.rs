@@ -95,6 +95,14 @@ impl SlotMap {
             .is_some_and(|bad| bad.load(Ordering::Acquire) >> (slot % PLACE_SLOTS) & 1 != 0)
     }
 
+    /// Slots that are not taken. Walks the bitmap.
+    pub(crate) fn free_slots(&self) -> u64 {
+        let words = self.allocated().iter();
+        words
+            .map(|word| u64::from(word.load(Ordering::Relaxed).count_zeros()))
+            .sum()
+    }
+
     /// Bytes of the bitmaps, touched or not.
     pub(crate) const fn bytes(&self) -> u64 {
         2 * self.places as u64 * size_of::<u64>() as u64

@@ -15,26 +15,27 @@
 //! does. What the device reports as an error is an error; what it does not report
 //! is found in the log only.
 //!
-//! **Stable while** the owner keeps the slot: nothing moves it. **Locks**: none.
+//! **Stable while** the owner keeps the slot: nothing moves it. **Locks**: a row of the table of devices, for a look (rank
+//! DEVICE, as the other table's).
 
 mod device;
+mod list;
 mod map;
-
-use core::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::OnceLock;
 
 use vswap_platform::errno::Errno;
 use vswap_units::{PAGE_SIZE, counters};
 
 use crate::SEGMENT_BYTES;
-use crate::device::SwapDevice;
+use crate::device::{DeviceInfo, DeviceOptions, SwapDevice};
 use crate::error::StoreError;
-use device::SlotDevice;
+use crate::swapoff::SwapoffError;
+use list::SlotDevices;
+pub use list::{DetachedSlots, SlotsOff};
 
 /// Slots of one place of a device, which are discarded together.
 pub const PLACE_SLOTS: u32 = (SEGMENT_BYTES / PAGE_SIZE) as u32;
 /// How many slots devices there may be.
-const MAX_SLOT_DEVICES: usize = 8;
+pub(crate) const MAX_SLOT_DEVICES: usize = 8;
 const INDEX_BITS: u32 = 32;
 
 /// A slot of a device.
@@ -79,57 +80,46 @@ counters! {
     counter device_errors "Reads and writes that a slots device refused";
 }
 
-/// The slots devices, filled in the order they were attached.
+/// The slots devices, the highest priority filled first.
 #[derive(Default)]
 pub struct Slots {
-    devices: [OnceLock<SlotDevice>; MAX_SLOT_DEVICES],
-    count: AtomicUsize,
+    devices: SlotDevices,
     counters: SlotCounters,
 }
 
 impl Slots {
-    /// Attaches a device, which must be able to write single pages. Returns its
-    /// number. One caller at a time; users may be many.
+    /// Attaches a device, which must be able to write single pages, at any time. Returns its number.
     ///
     /// # Errors
     /// ENOSPC when there are too many, EINVAL for one without a slot to give,
     /// ENOMEM for its tables.
-    pub fn attach(&self, device: Box<dyn SwapDevice>) -> Result<u8, Errno> {
-        let number = self.count.load(Ordering::Acquire);
-        let place = self.devices.get(number).ok_or(Errno::ENOSPC)?;
-        place
-            .set(SlotDevice::new(device)?)
-            .map_err(|_| Errno::EBUSY)?;
-        self.count.store(number + 1, Ordering::Release);
-        u8::try_from(number).map_err(|_| Errno::ENOSPC)
-    }
-
-    fn each(&self) -> impl Iterator<Item = (u8, &SlotDevice)> {
-        let count = self.count.load(Ordering::Acquire);
-        (0_u8..)
-            .zip(self.devices.iter().take(count))
-            .filter_map(|(number, device)| Some((number, device.get()?)))
-    }
-
-    fn get(&self, slot: Slot) -> Option<&SlotDevice> {
-        self.devices.get(usize::from(slot.device))?.get()
+    pub fn attach(&self, device: Box<dyn SwapDevice>, options: DeviceOptions) -> Result<u8, Errno> {
+        self.devices.attach(device, options)
     }
 
     /// Is there a device that takes pages?
     #[inline]
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.count.load(Ordering::Acquire) != 0 && self.each().any(|(_, at)| at.is_open())
+        self.is_open_but(0)
     }
 
-    /// Writes pages to free slots of the first device that takes them: as many from the start as it has
-    /// neighbouring slots for, which is one at least, in one call. Returns the first slot and how many.
+    /// Is there one that is not `forbidden` (a bit each)? Cheap.
+    #[inline]
+    #[must_use]
+    pub fn is_open_but(&self, forbidden: u8) -> bool {
+        self.devices.any_open_but(forbidden)
+    }
+
+    /// Writes pages to free slots of the first device that takes them, but none of `forbidden` (a bit each): as many from
+    /// the start as it has neighbouring slots for, which is one at least, in one call. Returns the first slot and how many.
     ///
     /// # Errors
     /// `Full`, `Closed` or `Io`; nothing is taken then.
-    pub fn write(&self, pages: &[u8]) -> Result<(Slot, usize), StoreError> {
-        let mut why = StoreError::Closed;
-        for (device, attached) in self.each() {
+    pub fn write(&self, pages: &[u8], forbidden: u8) -> Result<(Slot, usize), StoreError> {
+        let (mut why, mut left_out) = (StoreError::Closed, forbidden);
+        while let Some((device, attached)) = self.devices.next_to_write(left_out) {
+            left_out |= 1 << device;
             match attached.write(pages) {
                 Ok((index, count, sequential)) => {
                     self.note_written(u64::from(count), sequential);
@@ -140,6 +130,9 @@ impl Slots {
                     self.count_error(error);
                     why = error;
                 }
+            }
+            if attached.error().is_some() {
+                self.devices.recount();
             }
         }
         Err(why)
@@ -167,7 +160,7 @@ impl Slots {
     /// # Errors
     /// `Io`, as the device has it; the slot stays as it is.
     pub fn read(&self, slot: Slot, out: &mut [u8]) -> Result<(), StoreError> {
-        let read = match self.get(slot) {
+        let read = match self.devices.pin(slot.device) {
             Some(attached) => attached.read(slot.index, out),
             None => Err(Errno::ENODEV),
         };
@@ -186,27 +179,48 @@ impl Slots {
 
     /// Gives a slot back. Does I/O only when it was the last of its place.
     pub fn free(&self, slot: Slot) {
-        if let Some(attached) = self.get(slot) {
+        if let Some(attached) = self.devices.pin(slot.device) {
             attached.free(slot.index);
             self.counters.held_slots.sub(1);
         }
     }
 
-    /// A device takes no more pages (before its swapoff), or takes them again.
-    /// False if there is no such device.
-    pub fn set_closed(&self, device: u8, closed: bool) -> bool {
-        let at = self.each().find(|(number, _)| *number == device);
-        at.is_some_and(|(_, at)| {
-            at.set_closed(closed);
-            true
-        })
+    /// From now on a device takes no more pages.
+    ///
+    /// # Errors
+    /// `NotOn`, `Draining`.
+    pub fn begin_off(&self, device: u8) -> Result<SlotsOff, SwapoffError> {
+        self.devices.begin_off(device)
+    }
+
+    /// Gives up: the device takes pages again.
+    pub fn cancel_off(&self, off: &SlotsOff) {
+        self.devices.cancel_off(off);
+    }
+
+    /// Takes the empty device out of the table, after [`SlotsOff::is_empty`]. Its descriptors are the caller's to close.
+    pub fn end_off(&self, off: SlotsOff) -> DetachedSlots {
+        self.devices.detach(off)
+    }
+
+    pub(crate) fn infos(&self) -> impl Iterator<Item = DeviceInfo> {
+        self.devices
+            .each()
+            .map(|(number, device)| device.info(number))
+    }
+
+    /// Free slots of each device that takes pages, by number.
+    pub(crate) fn rooms(&self, file_system: Option<u64>) -> impl Iterator<Item = (u8, u64)> {
+        self.devices
+            .each()
+            .filter(|(_, device)| device.is_open())
+            .map(move |(number, device)| (number, device.room(file_system)))
     }
 
     /// Slots of a device that this process holds. Walks its masks.
     #[must_use]
     pub fn held_on(&self, device: u8) -> u64 {
-        let at = self.each().find(|(number, _)| *number == device);
-        at.map_or(0, |(_, at)| at.held())
+        self.devices.pin(device).map_or(0, |at| at.held())
     }
 
     /// Bytes this process holds in slots.
@@ -215,16 +229,16 @@ impl Slots {
         self.counters.held_slots.get() * PAGE_SIZE as u64
     }
 
-    /// Slots of all devices together, taken or not.
+    /// Slots of all devices that take pages together, taken or not. Cheap.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.each().map(|(_, at)| u64::from(at.capacity())).sum()
+        self.devices.capacity()
     }
 
     /// Memory that the tables of slots hold: bitmaps and masks.
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
-        self.each().map(|(_, at)| at.table_bytes()).sum()
+        self.devices.map_bytes() + self.counters.held_slots.get() * size_of::<u64>() as u64
     }
 
     /// The counters.
@@ -236,7 +250,8 @@ impl Slots {
     /// The first error that closed a device for writing, by its number.
     #[must_use]
     pub fn first_error(&self) -> Option<(u8, Errno)> {
-        self.each()
+        self.devices
+            .each()
             .find_map(|(number, at)| at.error().map(|errno| (number, errno)))
     }
 
@@ -255,11 +270,12 @@ impl Slots {
             }
         }
         for slot in &named {
-            if !self.get(*slot).is_some_and(|at| at.holds(slot.index)) {
+            let device = self.devices.pin(slot.device);
+            if !device.is_some_and(|at| at.holds(slot.index)) {
                 laws.push(format!("{slot:?} is named but not held"));
             }
         }
-        let held: u64 = self.each().map(|(_, at)| at.held()).sum();
+        let held: u64 = self.devices.each().map(|(_, at)| at.held()).sum();
         let counted = self.counters.held_slots.get();
         if held != count || counted != count {
             laws.push(format!(
@@ -270,37 +286,42 @@ impl Slots {
     }
 
     pub(crate) fn descriptors(&self) -> Vec<i32> {
-        self.each().filter_map(|(_, at)| at.descriptor()).collect()
+        self.devices
+            .each()
+            .filter_map(|(_, at)| at.descriptor())
+            .collect()
     }
 
     pub(crate) fn kept_by(&self, tid: i32) {
-        self.each().for_each(|(_, at)| at.kept_by(tid));
+        self.devices.each().for_each(|(_, at)| at.kept_by(tid));
     }
 
     /// Frees what processes that are gone still held.
     pub fn reap(&self) {
-        self.each().for_each(|(_, at)| at.reap());
+        self.devices.each().for_each(|(_, at)| at.reap());
     }
 
     /// Before the locks are taken for a fork: room, and descriptors good in the
     /// calling thread's table, which is what the child gets.
     pub fn before_fork(&self) {
-        self.each().for_each(|(_, at)| at.before_fork());
+        self.devices.each().for_each(|(_, at)| at.before_fork());
     }
 
     /// Before a fork: room for the child on every device. **Context**: as
     /// [`crate::Store::fork_prepare`]; nobody takes or frees a slot until after.
     pub fn fork_prepare(&self) {
-        self.each().for_each(|(_, at)| at.fork_prepare());
+        self.devices.each().for_each(|(_, at)| at.fork_prepare());
     }
 
     /// In the parent; `forked`: there is a child.
     pub fn fork_parent(&self, forked: bool) {
-        self.each().for_each(|(_, at)| at.fork_parent(forked));
+        self.devices
+            .each()
+            .for_each(|(_, at)| at.fork_parent(forked));
     }
 
     /// In the child, which holds what its parent held.
     pub fn fork_child(&self) {
-        self.each().for_each(|(_, at)| at.fork_child());
+        self.devices.child_after_fork();
     }
 }

@@ -447,3 +447,57 @@ fn nothing_is_lost_while_devices_come_and_go_under_load() {
     let mut ws = Workspace::new(CodecKind::Lz4).unwrap();
     all_is_well(&store, &owners, &mut ws);
 }
+
+/// Device "a" with four segments of a group beside those of the root, and "b" with room for all.
+fn with_a_group() -> (Store, Directory, Workspace, crate::GroupId) {
+    let (store, owners, mut ws) = filled(64);
+    on(&store, "a", 100, None);
+    let group = store.groups().create(crate::GroupId::ROOT).unwrap();
+    for owner in 0..500 {
+        owners.free(&store, owner);
+        owners
+            .store_for(group, &store, owner, owner, &mut ws)
+            .unwrap();
+    }
+    store.seal_all();
+    write_all_back(&store);
+    assert!(store.groups().usage(group).own_device > 0);
+    on(&store, "b", 100, None);
+    (store, owners, ws, group)
+}
+
+#[test]
+fn what_a_group_may_not_have_elsewhere_fits_nowhere_and_nothing_is_moved() {
+    for (writeback, forbidden) in [(true, 0b10), (false, 0)] {
+        let (store, owners, mut ws, group) = with_a_group();
+        store.groups().set_rules(group, writeback, forbidden);
+        let held = u64::from(store.groups().usage(group).own_device);
+        let before = used(&store, "a");
+        let refused = store.swapoff("a", Bytes(0), &mut |_| true);
+        let excess = Bytes(held * SEGMENT);
+        assert_eq!(refused, Err(SwapoffError::DoesNotFit { excess }));
+        assert_eq!((used(&store, "a"), used(&store, "b")), (before, 0));
+        assert_eq!(info(&store, "a").state, DeviceState::On);
+        // With RAM for just these they go there.
+        store
+            .swapoff("a", Bytes(held * SEGMENT), &mut |_| true)
+            .unwrap();
+        assert_eq!(store.groups().usage(group).own_device, 0);
+        all_is_well(&store, &owners, &mut ws);
+    }
+}
+
+#[test]
+fn a_limit_of_compressed_ram_counts_in_what_fits() {
+    let (store, owners, mut ws, group) = with_a_group();
+    store.groups().set_rules(group, false, 0);
+    store
+        .groups()
+        .set_limit(group, crate::Resource::Ram, Some(1))
+        .unwrap();
+    let held = u64::from(store.groups().usage(group).own_device);
+    let refused = store.swapoff("a", Bytes(64 * SEGMENT), &mut |_| true);
+    let excess = Bytes((held - 1) * SEGMENT);
+    assert_eq!(refused, Err(SwapoffError::DoesNotFit { excess }));
+    all_is_well(&store, &owners, &mut ws);
+}

@@ -1,0 +1,81 @@
+//! Which devices a group may use.
+//!
+//! A list names devices, and names stay while numbers are used again: so the bits that the store looks at are made anew whenever
+//! a device comes or goes. A device that is attached later is allowed to groups without a list, and to those whose list names
+//! it: that is, had it once, before it was taken off. Bits of numbers that nobody has are forbidden to a group with a list, so
+//! there is no moment at which a new device is open to it.
+
+use vswap_space::GroupId;
+
+use super::error::{GroupError, invalid};
+use super::wanted::Wanted;
+use crate::devices::DeviceNumber;
+use crate::engine::Engine;
+
+/// What a group may do, as it was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Rules {
+    pub(super) writeback: bool,
+    /// The devices it may use; none named: all.
+    pub(super) devices: Vec<String>,
+}
+
+impl Engine {
+    pub(super) fn rules_of(
+        &self,
+        wanted: &Wanted,
+        now: Option<&Rules>,
+    ) -> Result<Rules, GroupError> {
+        let rules = Rules {
+            writeback: wanted
+                .writeback
+                .unwrap_or_else(|| now.is_none_or(|rules| rules.writeback)),
+            devices: match &wanted.devices {
+                Some(devices) => devices.clone(),
+                None => now.map_or_else(Vec::new, |rules| rules.devices.clone()),
+            },
+        };
+        let known = self.device_names();
+        let unknown = |name: &&String| !known.iter().any(|(_, known)| known == *name);
+        match rules.devices.iter().find(unknown) {
+            Some(name) if wanted.devices.is_some() => {
+                Err(invalid(format!("'{name}' is no device of this space")))
+            }
+            _ => Ok(rules),
+        }
+    }
+
+    /// Which devices there are, by number.
+    fn device_names(&self) -> Vec<(DeviceNumber, String)> {
+        let devices = self.layer.store().devices();
+        devices
+            .into_iter()
+            .map(|info| (DeviceNumber::from(&info), info.name))
+            .collect()
+    }
+
+    /// A device came or went: numbers are used again, names stay.
+    pub(crate) fn renew_group_devices(&self) {
+        let named = self.groups.named.lock_blocking_signals();
+        for at in named.iter() {
+            self.apply_rules(at.group, &at.rules);
+        }
+    }
+
+    pub(super) fn apply_rules(&self, group: GroupId, rules: &Rules) {
+        let (mut devices, mut slots) = (0_u16, 0_u8);
+        for (at, name) in self.device_names() {
+            match (rules.devices.contains(&name), at.is_slots) {
+                (false, _) => {}
+                (true, false) => devices |= 1 << at.number,
+                (true, true) => slots |= 1 << at.number,
+            }
+        }
+        if rules.devices.is_empty() {
+            // Those that are attached later too.
+            (devices, slots) = (u16::MAX, u8::MAX);
+        }
+        let tree = self.layer.store().groups();
+        tree.set_all_rules(group, rules.writeback, !devices, !slots);
+    }
+}
