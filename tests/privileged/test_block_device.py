@@ -84,6 +84,33 @@ def test_a_block_device_comes_and_goes_and_gets_discards(loop: tuple[str, Path])
     )
 
 
+def test_slots_on_a_block_device_come_and_go_and_are_discarded(loop: tuple[str, Path]) -> None:
+    run(
+        """
+        def noise(row):
+            return np.random.default_rng(row).integers(0, 1 << 63, 1 << 17)
+        space = vswap.SwapSpace("48M", devices=[])
+        device = space.swapon(DEVICE, kind="slots")
+        assert (device.kind, device.state, device.path) == ("slots", "on", DEVICE), device
+        assert 190 << 20 < device.capacity_bytes < 200 << 20
+        a = space.zeros((80, 1 << 17), "i8")
+        for row in range(80):
+            a[row] = noise(row)
+        soon(lambda: space.devices()[0].used_bytes > 20 << 20)
+        assert os.stat(IMAGE).st_blocks * 512 > 20 << 20
+        space.swapon(IMAGE + ".file", size="300M")
+        space.swapoff(DEVICE)
+        # The place of the header's slot and nothing else is left.
+        assert os.stat(IMAGE).st_blocks * 512 < 1 << 20
+        for row in range(80):
+            assert np.array_equal(a[row], noise(row)), row
+        assert space.check() == ()
+        assert space.swapon(DEVICE, priority=3).kind == "block"
+        """,
+        loop,
+    )
+
+
 def test_somebodys_block_device_is_left_alone(loop: tuple[str, Path]) -> None:
     subprocess.run([tool("mkfs.ext4", "e2fsprogs"), "-q", "-F", loop[0]], check=True)
     run(

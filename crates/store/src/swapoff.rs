@@ -9,7 +9,7 @@
 //! 1. The device takes no more writes; writes under way end. From here on the
 //!    number of segments there only falls.
 //! 2. Does all of it fit elsewhere, whose it may be where (`fit.rs`)? If not, nothing has been touched.
-//! 3. Segment by segment. One that the cleaner is emptying is met on the next
+//! 3. Segment by segment, first those of groups that may not go everywhere. One that the cleaner is emptying is met on the next
 //!    pass; dead ones just give their places back.
 //! 4. When no word names the device, it leaves its slot; readers that had pinned
 //!    it are waited for.
@@ -86,6 +86,8 @@ pub struct Swapoff {
     number: u8,
     device: Arc<Attached>,
     carrier: Carrier,
+    /// Segments that may go anywhere too: after those that may not, for which they would take the room.
+    all: bool,
     /// The segment looked at next.
     next: u32,
     /// Segments met in this pass that could not be moved yet.
@@ -172,6 +174,7 @@ impl Store {
             number,
             device,
             carrier,
+            all: false,
             next: 0,
             left: 0,
             progress: Progress { moved: 0, total },
@@ -187,28 +190,46 @@ impl Store {
         off: &mut Swapoff,
         ram: &mut dyn FnMut() -> bool,
     ) -> Result<Step, SwapoffError> {
+        loop {
+            if self.move_next(off, ram)? {
+                off.progress.moved += 1;
+                return Ok(Step::Moved);
+            }
+            off.next = 0;
+            if core::mem::replace(&mut off.all, true) {
+                break;
+            }
+            off.left = 0;
+        }
+        self.give_back_places(usize::MAX);
+        let left = core::mem::take(&mut off.left);
+        if left > 0 || self.names(off.number) {
+            return Ok(Step::Waiting);
+        }
+        Ok(Step::Empty)
+    }
+
+    /// Moves the next segment of this pass; false at its end.
+    fn move_next(
+        &self,
+        off: &mut Swapoff,
+        ram: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, SwapoffError> {
         while let Some(row) = (off.next < self.table.ever())
             .then(|| self.table.get(off.next))
             .flatten()
         {
-            let segment = off.next;
-            if on_device(row.word.load().rest(), off.number) {
-                if self.move_off(segment, off, ram)? {
+            let is_its_turn = off.all || self.groups.forbidden_devices(row.group()) != Some(0);
+            if is_its_turn && on_device(row.word.load().rest(), off.number) {
+                if self.move_off(off.next, off, ram)? {
                     off.next += 1;
-                    off.progress.moved += 1;
-                    return Ok(Step::Moved);
+                    return Ok(true);
                 }
                 off.left += 1;
             }
             off.next += 1;
         }
-        self.give_back_places(usize::MAX);
-        let left = core::mem::take(&mut off.left);
-        off.next = 0;
-        if left > 0 || self.names(off.number) {
-            return Ok(Step::Waiting);
-        }
-        Ok(Step::Empty)
+        Ok(false)
     }
 
     fn move_off(

@@ -448,7 +448,7 @@ fn nothing_is_lost_while_devices_come_and_go_under_load() {
     all_is_well(&store, &owners, &mut ws);
 }
 
-/// Device "a" with four segments of a group beside those of the root, and "b" with room for all.
+/// Device "a" with segments of a group behind those of the root.
 fn with_a_group() -> (Store, Directory, Workspace, crate::GroupId) {
     let (store, owners, mut ws) = filled(64);
     on(&store, "a", 100, None);
@@ -462,7 +462,6 @@ fn with_a_group() -> (Store, Directory, Workspace, crate::GroupId) {
     store.seal_all();
     write_all_back(&store);
     assert!(store.groups().usage(group).own_device > 0);
-    on(&store, "b", 100, None);
     (store, owners, ws, group)
 }
 
@@ -470,6 +469,7 @@ fn with_a_group() -> (Store, Directory, Workspace, crate::GroupId) {
 fn what_a_group_may_not_have_elsewhere_fits_nowhere_and_nothing_is_moved() {
     for (writeback, forbidden) in [(true, 0b10), (false, 0)] {
         let (store, owners, mut ws, group) = with_a_group();
+        on(&store, "b", 100, None);
         store.groups().set_rules(group, writeback, forbidden);
         let held = u64::from(store.groups().usage(group).own_device);
         let before = used(&store, "a");
@@ -490,6 +490,7 @@ fn what_a_group_may_not_have_elsewhere_fits_nowhere_and_nothing_is_moved() {
 #[test]
 fn a_limit_of_compressed_ram_counts_in_what_fits() {
     let (store, owners, mut ws, group) = with_a_group();
+    on(&store, "b", 100, None);
     store.groups().set_rules(group, false, 0);
     store
         .groups()
@@ -499,5 +500,20 @@ fn a_limit_of_compressed_ram_counts_in_what_fits() {
     let refused = store.swapoff("a", Bytes(64 * SEGMENT), &mut |_| true);
     let excess = Bytes((held - 1) * SEGMENT);
     assert_eq!(refused, Err(SwapoffError::DoesNotFit { excess }));
+    all_is_well(&store, &owners, &mut ws);
+}
+
+#[test]
+fn whoever_may_go_anywhere_leaves_the_room_to_whoever_may_not() {
+    let (store, owners, mut ws, group) = with_a_group();
+    let held = store.groups().usage(group).own_device;
+    let others = used(&store, "a") - u64::from(held);
+    // "b" has room for the group's, RAM for the root's, which would go to "b" first.
+    on(&store, "b", held, None);
+    store.groups().set_rules(group, true, 0b100);
+    let ram = Bytes(others * SEGMENT);
+    store.swapoff("a", ram, &mut |_| true).unwrap();
+    assert_eq!(used(&store, "b"), u64::from(held));
+    assert_eq!(store.groups().usage(group).own_device, held);
     all_is_well(&store, &owners, &mut ws);
 }
