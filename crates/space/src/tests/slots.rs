@@ -296,6 +296,24 @@ fn a_page_stays_in_its_slot_while_ram_has_no_room() {
 }
 
 #[test]
+fn equal_pages_that_leave_their_slots_come_to_share_one_object() {
+    let (layer, _) = layer_with_slots(16, 16);
+    let print = vswap_store::dedup::fingerprint;
+    let layer = super::dedup::sharing(layer, crate::Dedup::Group, print);
+    let mut ws = workspace();
+    let mut entries = fill(&layer, 50, &mut ws);
+    entries.extend(fill(&layer, 50, &mut ws));
+    assert_eq!(layer.store().slots().held_on(0), 100);
+    take_off(&layer, 0, usize::MAX).unwrap();
+    assert_eq!(layer.gauges().shared_pages, 100);
+    verify(&layer, &entries, &mut ws);
+    for (entry, _) in entries {
+        layer.free(&[entry]);
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
 fn slots_devices_come_and_go_under_threads() {
     let (layer, _) = layer_with_slots(24, 16);
     let done = AtomicBool::new(false);
