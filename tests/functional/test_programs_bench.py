@@ -95,3 +95,12 @@ def test_an_unknown_contender_is_refused_by_name() -> None:
     done = run([*vswap_command(), "bench", "diesel"])
     assert done.status == 2, done.describe()
     assert "diesel" in done.err
+
+
+def test_the_dedup_bench_compares_every_byte_and_says_what_sharing_saved() -> None:
+    words = ("bench", "dedup", "--mib", "4", "--repeats", "1", "--json", "tables", "unique")
+    done = run([*vswap_command(), *words]).succeeded()
+    tables, unique = json.loads(done.out)["cases"]
+    assert (tables["case"], unique["case"]) == ("tables", "unique")
+    assert tables["group_stored_bytes"] < tables["off_stored_bytes"] / 2
+    assert unique["group_dedup_hits"] == 0

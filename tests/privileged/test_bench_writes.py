@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.capability import lacking, root
+from support.left_behind import left_behind
 from support.program import vswap_command
 
 pytestmark = pytest.mark.privileged
@@ -19,18 +20,6 @@ pytestmark = pytest.mark.privileged
 @pytest.fixture(autouse=True)
 def _root() -> None:
     root()
-
-
-def _left_behind(directory: Path) -> list[str]:
-    """Whatever the bench makes and should have taken down."""
-    loops = subprocess.run(
-        ("losetup", "--list", "--noheadings"), capture_output=True, text=True, check=True
-    )
-    left = [line for line in loops.stdout.splitlines() if str(directory) in line]
-    left += [line for line in Path("/proc/swaps").read_text().splitlines()[1:] if "/loop" in line]
-    for top in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        left += [str(group) for group in top.glob("vswap-bench-*")]
-    return left + [str(file) for file in directory.rglob("*") if file.is_file()]
 
 
 def test_vswap_and_kernel_swap_are_measured_and_taken_down(tmp_path: Path) -> None:
@@ -47,7 +36,7 @@ def test_vswap_and_kernel_swap_are_measured_and_taken_down(tmp_path: Path) -> No
     assert kernel["evicted_pages"] > 5000
     assert ours["evicted_pages"] > 5000
     assert kernel["device_bytes"] >= 4096 * kernel["evicted_pages"]
-    assert _left_behind(tmp_path) == []
+    assert left_behind(tmp_path) == []
 
 
 def test_a_bench_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -62,7 +51,7 @@ def test_a_bench_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     bench.send_signal(signal.SIGKILL)
     bench.wait()
     until = time.monotonic() + 60
-    while time.monotonic() < until and any("/loop" in left for left in _left_behind(tmp_path)):
+    while time.monotonic() < until and any("/loop" in left for left in left_behind(tmp_path)):
         time.sleep(0.1)
-    left = [one for one in _left_behind(tmp_path) if not one.endswith("pages.bin")]
+    left = [one for one in left_behind(tmp_path) if not one.endswith("pages.bin")]
     assert left == []

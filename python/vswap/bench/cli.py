@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +20,21 @@ from vswap.bench.table import show
 from vswap.bench.worker import CONTENDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DEFAULT_MIB = 256
 QUICK_MIB, QUICK_REPEATS = 32, 2
 WORKER_SECONDS = 600
+OTHERS = ("dedup", "layers", "metadata", "swapoff", "writes")
+"""Benches of one thing each: modules of these names, imported when asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; 0 when every contender ran or was skipped for a reason, 1 when one failed."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if words[:1] == ["layers"]:
-        from vswap.bench import layers
-
-        return layers.main(words[1:])
-    if words[:1] == ["writes"]:
-        from vswap.bench import writes
-
-        return writes.main(words[1:])
-    if words[:1] == ["metadata"]:
-        from vswap.bench import metadata
-
-        return metadata.main(words[1:])
+    if words[:1] and words[0] in OTHERS:
+        bench: Callable[[Sequence[str]], int] = import_module(f"vswap.bench.{words[0]}").main
+        return bench(words[1:])
     parser = _parser()
     options = parser.parse_args(words)
     unknown = set(options.contenders) - set(CONTENDERS)
@@ -77,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "contents verified. As root it sets /dev/zram0 up as swap for a while and takes it down. "
         "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches, "
         "`vswap bench layers` says what the virtual swap layer costs, `vswap bench writes` what is "
-        "written to devices beside kernel swap.",
+        "written to devices beside kernel swap, `vswap bench swapoff` how long a device takes to leave, "
+        "`vswap bench dedup` what sharing equal pages saves and costs.",
     )
     parser.add_argument(
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"

@@ -1,4 +1,4 @@
-"""`python -m vswap.bench.dedup`: what deduplication saves, and what it costs where there is nothing to save.
+"""`vswap bench dedup`: what deduplication saves, and what it costs where there is nothing to save.
 
 Each case is a set of arrays.  They are put into a space and evicted, once with deduplication and
 once without, in processes of their own, in turns; the least CPU time of the process counts, piece by piece,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser."""
-    parser = argparse.ArgumentParser(prog="python -m vswap.bench.dedup", description=__doc__)
+    parser = argparse.ArgumentParser(prog="vswap bench dedup", description=__doc__)
     parser.add_argument("--mib", type=int, default=64, help="MiB of one copy (default 64)")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default 5)")
     parser.add_argument("--dir", default="/var/tmp", help="where data files go")

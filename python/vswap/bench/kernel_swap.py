@@ -135,6 +135,15 @@ class Loops:
         """Put the calling process into the cgroup: for a child before it becomes the command."""
         (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
+    def reclaim(self, size: int) -> None:
+        """Have the kernel take `size` bytes from the cgroup's processes, the swap cache among them."""
+        # EAGAIN: it found less.
+        with contextlib.suppress(OSError):
+            if self._version == 1:
+                (self.group / "memory.force_empty").write_text("0")
+            else:
+                (self.group / "memory.reclaim").write_text(str(size))
+
     def stop(self) -> None:
         """Everything goes; returns when it is gone."""
         guard, self._guard = self._guard, None
