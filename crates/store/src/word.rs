@@ -6,9 +6,10 @@
 //!  | generation : 28 | RAM slot, or device:4 place:28   | state |
 //!  +-----------------+----------------------------------+-------+
 //! ```
-//! The generation grows each time the number of a segment is used again, so a
-//! reader that finds the same word after an I/O knows nothing moved meanwhile.
-//! All-zero is a free segment number.
+//! The generation grows each time the number of a segment is used again, and each
+//! time the segment moves: it may come back to a place it had before, on the same
+//! device or on another one of that number. So a reader that finds the same word
+//! after an I/O knows nothing moved meanwhile. All-zero is a free segment number.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,7 +94,7 @@ impl Word {
         }
     }
 
-    /// Do both say the segment rests in the same place? The state may differ.
+    /// Does the segment rest where it did, and never moved in between? The state may differ.
     pub(crate) fn same_place(self, other: Self) -> bool {
         self.0 >> WHERE_SHIFT == other.0 >> WHERE_SHIFT && self.rest() == other.rest()
     }
@@ -111,21 +112,25 @@ impl Word {
     /// Moved to a device.
     pub(crate) const fn stored(self, place: Place) -> Self {
         let bits = (place.device as u64) << PLACE_BITS | place.index as u64;
-        Self(self.generation() | bits << WHERE_SHIFT | State::Stored as u64)
+        Self(self.next_generation() | bits << WHERE_SHIFT | State::Stored as u64)
     }
 
     /// Back from a device, in a RAM slot.
     pub(crate) const fn sealed_in(self, slot: u32) -> Self {
-        Self(self.generation() | (slot as u64) << WHERE_SHIFT | State::Sealed as u64)
+        Self(self.next_generation() | (slot as u64) << WHERE_SHIFT | State::Sealed as u64)
     }
 
     /// Free, as the next generation.
     pub(crate) const fn freed(self) -> Self {
-        Self(self.generation().wrapping_add(1 << GENERATION_SHIFT))
+        Self(self.next_generation())
     }
 
     const fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT << GENERATION_SHIFT
+    }
+
+    const fn next_generation(self) -> u64 {
+        self.generation().wrapping_add(1 << GENERATION_SHIFT)
     }
 }
 
@@ -176,5 +181,18 @@ mod tests {
         assert!(first != second);
         assert_eq!(first.freed().state(), State::Free);
         assert_eq!(second.in_state(State::Sealed).freed().rest(), Rest::Nowhere);
+    }
+
+    #[test]
+    fn a_segment_that_went_and_came_back_is_not_where_it_was() {
+        let place = Place {
+            device: 3,
+            index: 7,
+        };
+        let first = FREE.opened(5).stored(place);
+        let again = first.sealed_in(5).stored(place);
+        assert_eq!(first.rest(), again.rest());
+        assert!(!first.same_place(again));
+        assert!(first.same_place(first.in_state(State::StoredCleaning)));
     }
 }
