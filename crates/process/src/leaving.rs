@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use vswap_platform::clock;
 use vswap_space::Emptying;
+use vswap_store::device::Detached;
 use vswap_store::{Progress, SEGMENT_BYTES, Step, StoreError, Swapoff, SwapoffError};
 use vswap_units::{Bytes, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::device_spec::DeviceError;
 use crate::devices::DeviceNumber;
 use crate::engine::Engine;
-use crate::swapon::{Gone, Job, Outcome};
+use crate::swapon::{Job, Outcome};
 
 const SEGMENT_PAGES: u32 = (SEGMENT_BYTES >> PAGE_SHIFT) as u32;
 /// Reclaim has this long to make room for one segment, or page, before it fits nowhere.
@@ -172,10 +173,10 @@ impl Engine {
         layer.slots_off_step(off, page, codec, &mut || self.has_room(1))
     }
 
-    fn end_off(&self, off: Off) -> Option<Gone> {
+    fn end_off(&self, off: Off) -> Option<Detached> {
         Some(match off {
-            Off::Segments(off) => Gone::Segments(self.layer.store().swapoff_end(off)),
-            Off::Slots(off) => Gone::Slots(self.layer.virtual_layer()?.slots_off_end(off)),
+            Off::Segments(off) => self.layer.store().swapoff_end(off),
+            Off::Slots(off) => self.layer.virtual_layer()?.slots_off_end(off),
         })
     }
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vswap_platform::sync::{Event, RankedMutex, SignalBlock};
 use vswap_store::device::{Detached, DeviceInfo};
-use vswap_store::{DetachedSlots, Progress, SEGMENT_BYTES};
+use vswap_store::{Progress, SEGMENT_BYTES};
 use vswap_units::PAGE_SIZE;
 
 use crate::delivery::Delivery;
@@ -40,23 +40,7 @@ pub(crate) enum Change {
 /// What came of it.
 pub(crate) enum Outcome {
     On(DeviceNumber),
-    Off(Gone),
-}
-
-/// A device that was taken off.
-pub(crate) enum Gone {
-    Segments(Detached),
-    Slots(DetachedSlots),
-}
-
-impl Gone {
-    /// Closes what it has open in the calling thread's descriptor table.
-    pub(crate) fn close(&self) {
-        match self {
-            Self::Segments(device) => device.close(),
-            Self::Slots(device) => device.close(),
-        }
-    }
+    Off(Detached),
 }
 
 /// How far a swapoff is, in segments, or in pages where slots are left.

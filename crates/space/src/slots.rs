@@ -16,9 +16,8 @@ use crate::descriptor::Backing;
 use crate::entry::{CLUSTER_ENTRIES, EntryId};
 use crate::layer::SwapLayer;
 use std::collections::BTreeMap;
-use vswap_store::{
-    DetachedSlots, GroupId, Progress, SlotsOff, Step, StoreError, SwapoffError, Workspace,
-};
+use vswap_store::device::Detached;
+use vswap_store::{GroupId, Progress, SlotsOff, Step, StoreError, SwapoffError, Workspace};
 use vswap_units::Bytes;
 
 /// Pages moved per step: others wait for the thread meanwhile.
@@ -139,7 +138,7 @@ impl SwapLayer {
     }
 
     /// Takes the empty device out of the table, after [`Step::Empty`]. Its descriptors are the caller's to close.
-    pub fn slots_off_end(&self, emptying: Emptying) -> DetachedSlots {
+    pub fn slots_off_end(&self, emptying: Emptying) -> Detached {
         self.store.slots().end_off(emptying.off)
     }
 

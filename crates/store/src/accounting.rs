@@ -107,7 +107,8 @@ impl Store {
     /// The first write error of a device, with the device's number.
     #[must_use]
     pub fn device_error(&self) -> Option<(usize, vswap_platform::errno::Errno)> {
-        self.devices.first_error()
+        let (number, errno) = self.devices.first_error()?;
+        Some((usize::from(number), errno))
     }
 
     /// Does any device take writes?

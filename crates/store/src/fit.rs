@@ -200,7 +200,7 @@ impl Store {
             set(
                 &mut rooms,
                 usize::from(number),
-                device.room(file_system) * each,
+                device.free_segments(file_system) * each,
             );
         }
         for (number, room) in self.slots.rooms(file_system) {

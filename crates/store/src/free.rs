@@ -8,7 +8,7 @@
 use vswap_units::Bytes;
 
 use crate::SEGMENT_BYTES;
-use crate::device::Pinned;
+use crate::device::{Attached, Pinned};
 use crate::groups::Resource;
 use crate::location::Stored;
 use crate::segment::Table;
@@ -78,7 +78,7 @@ impl Store {
 
     /// Pinned while the table still names the place, so that the device is not
     /// taken off in between.
-    fn take_dead(&self) -> Option<(Option<Pinned>, Place)> {
+    fn take_dead(&self) -> Option<(Option<Pinned<Attached>>, Place)> {
         let mut lists = self.table.lock();
         let segment = Table::front(&lists.dead)?;
         self.table.unlink(&mut lists.dead, segment);

@@ -57,7 +57,7 @@ pub use error::StoreError;
 pub use groups::{GroupId, GroupUse, Groups, InUse, MAX_DEPTH, MAX_GROUPS, Resource};
 pub use location::{Location, Stored};
 pub use read::ReadItem;
-pub use slots::{DetachedSlots, Slot, Slots, SlotsOff};
+pub use slots::{Slot, Slots, SlotsOff};
 pub use store::{Store, StoreOptions};
 pub use swapoff::{Progress, Step, Swapoff, SwapoffError};
 pub use tiers::Tiers;

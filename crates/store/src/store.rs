@@ -124,7 +124,7 @@ impl Store {
     /// # Errors
     /// ENOSPC when there are too many, ENOMEM for its table of places.
     pub fn swapon(&self, device: Box<dyn SwapDevice>, options: DeviceOptions) -> Result<u8, Errno> {
-        self.devices.attach(device, options)
+        self.devices.attach_for_segments(device, options)
     }
 
     /// The devices, for segments and for slots, the highest priority first.

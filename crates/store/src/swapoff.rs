@@ -157,7 +157,7 @@ impl Store {
     pub fn swapoff_begin(&self, number: u8, ram: Bytes) -> Result<Swapoff, SwapoffError> {
         let device = self.devices.get(number).ok_or(SwapoffError::NotOn)?;
         let carrier = Carrier::new().map_err(SwapoffError::Memory)?;
-        if !device.begin_draining() {
+        if !device.drain() {
             return Err(SwapoffError::Draining);
         }
         self.devices.recount();

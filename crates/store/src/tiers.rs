@@ -95,7 +95,7 @@ impl Ladder {
         for (number, device) in store.devices.each().filter(|(_, device)| device.is_open()) {
             if let Some(rung) = rungs.get_mut(usize::from(number)) {
                 *rung = Some(Rung {
-                    priority: device.priority(),
+                    priority: device.priority,
                     places: u64::from(device.capacity()),
                     free: device.free_places(),
                 });
@@ -184,7 +184,7 @@ impl Store {
     /// Do devices of different priority take writes?
     fn has_tiers(&self) -> bool {
         let open = self.devices.each().filter(|(_, device)| device.is_open());
-        let mut priorities = open.map(|(_, device)| device.priority());
+        let mut priorities = open.map(|(_, device)| device.priority);
         let first = priorities.next();
         priorities.any(|priority| Some(priority) != first)
     }

@@ -106,7 +106,7 @@ impl Store {
         for group in groups.clone().iter() {
             let barred = match self.groups.forbidden_devices(group) {
                 None => true,
-                Some(forbidden) => !self.devices.any_open_but(forbidden),
+                Some(forbidden) => !self.devices.any_open_but(u32::from(forbidden)),
             };
             if barred {
                 groups.remove(group);
@@ -119,7 +119,7 @@ impl Store {
     pub fn can_write_back_for(&self, group: GroupId) -> bool {
         self.groups
             .forbidden_devices(group)
-            .is_some_and(|forbidden| self.devices.any_open_but(forbidden))
+            .is_some_and(|forbidden| self.devices.any_open_but(u32::from(forbidden)))
             && self.groups.limiting(group, Resource::Device).is_none()
     }
 

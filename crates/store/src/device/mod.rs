@@ -12,18 +12,21 @@ pub(crate) mod latched;
 mod list;
 mod null;
 mod places;
+mod standing;
+mod table;
 
 use vswap_platform::errno::Errno;
 
-pub use attached::Detached;
 pub use file::FileDevice;
 pub use info::{DeviceInfo, DeviceKind, DeviceOptions, DeviceState};
 pub use null::NullDevice;
+pub use table::Detached;
 
-pub(crate) use attached::{Attached, Pinned, Written};
-pub(crate) use latched::Latched;
+pub(crate) use attached::{Attached, Written};
 pub(crate) use list::Devices;
 pub(crate) use places::PlaceTable;
+pub(crate) use standing::Standing;
+pub(crate) use table::{Attachable, DeviceTable, Pinned};
 
 /// What a device does. Offsets, lengths and buffers are whole pages; calls come
 /// from several threads at once, never two to one place unless both read.

@@ -26,11 +26,12 @@ use vswap_platform::errno::Errno;
 use vswap_units::{PAGE_SIZE, counters};
 
 use crate::SEGMENT_BYTES;
-use crate::device::{DeviceInfo, DeviceOptions, SwapDevice};
+use crate::device::{Attachable, Detached, DeviceInfo, DeviceOptions, SwapDevice};
 use crate::error::StoreError;
 use crate::swapoff::SwapoffError;
+use device::SlotDevice;
 use list::SlotDevices;
-pub use list::{DetachedSlots, SlotsOff};
+pub use list::SlotsOff;
 
 /// Slots of one place of a device, which are discarded together.
 pub const PLACE_SLOTS: u32 = (SEGMENT_BYTES / PAGE_SIZE) as u32;
@@ -94,7 +95,10 @@ impl Slots {
     /// ENOSPC when there are too many, EINVAL for one without a slot to give,
     /// ENOMEM for its tables.
     pub fn attach(&self, device: Box<dyn SwapDevice>, options: DeviceOptions) -> Result<u8, Errno> {
-        self.devices.attach(device, options)
+        let asked = options.clone();
+        self.devices.attach(&asked, |priority| {
+            SlotDevice::new(device, options, priority)
+        })
     }
 
     /// Is there a device that takes pages?
@@ -108,7 +112,7 @@ impl Slots {
     #[inline]
     #[must_use]
     pub fn is_open_but(&self, forbidden: u8) -> bool {
-        self.devices.any_open_but(forbidden)
+        self.devices.any_open_but(u32::from(forbidden))
     }
 
     /// Writes pages to free slots of the first device that takes them, but none of `forbidden` (a bit each): as many from
@@ -161,7 +165,7 @@ impl Slots {
     /// `Io`, as the device has it; the slot stays as it is.
     pub fn read(&self, slot: Slot, out: &mut [u8]) -> Result<(), StoreError> {
         let read = match self.devices.pin(slot.device) {
-            Some(attached) => attached.read(slot.index, out),
+            Some(attached) => attached.read_slot(slot.index, out),
             None => Err(Errno::ENODEV),
         };
         match read {
@@ -199,22 +203,19 @@ impl Slots {
     }
 
     /// Takes the empty device out of the table, after [`SlotsOff::is_empty`]. Its descriptors are the caller's to close.
-    pub fn end_off(&self, off: SlotsOff) -> DetachedSlots {
-        self.devices.detach(off)
+    pub fn end_off(&self, off: SlotsOff) -> Detached {
+        self.devices.end_off(off)
     }
 
     pub(crate) fn infos(&self) -> impl Iterator<Item = DeviceInfo> {
-        self.devices
-            .each()
-            .map(|(number, device)| device.info(number))
+        self.devices.infos()
     }
 
     /// Free slots of each device that takes pages, by number.
     pub(crate) fn rooms(&self, file_system: Option<u64>) -> impl Iterator<Item = (u8, u64)> {
         self.devices
-            .each()
-            .filter(|(_, device)| device.is_open())
-            .map(move |(number, device)| (number, device.room(file_system)))
+            .each_open()
+            .map(move |(number, device)| (number, device.free_slots(file_system)))
     }
 
     /// Slots of a device that this process holds. Walks its masks.
@@ -232,13 +233,14 @@ impl Slots {
     /// Slots of all devices that take pages together, taken or not. Cheap.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.devices.capacity()
+        self.devices.capacity_bytes() / PAGE_SIZE as u64
     }
 
     /// Memory that the tables of slots hold: bitmaps and masks.
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
-        self.devices.map_bytes() + self.counters.held_slots.get() * size_of::<u64>() as u64
+        let maps: u64 = self.devices.each().map(|(_, at)| at.map_bytes()).sum();
+        maps + self.counters.held_slots.get() * size_of::<u64>() as u64
     }
 
     /// The counters.
@@ -250,9 +252,7 @@ impl Slots {
     /// The first error that closed a device for writing, by its number.
     #[must_use]
     pub fn first_error(&self) -> Option<(u8, Errno)> {
-        self.devices
-            .each()
-            .find_map(|(number, at)| at.error().map(|errno| (number, errno)))
+        self.devices.first_error()
     }
 
     /// The laws: every slot named is held and named once, and no other is held.
@@ -286,38 +286,36 @@ impl Slots {
     }
 
     pub(crate) fn descriptors(&self) -> Vec<i32> {
-        self.devices
-            .each()
-            .filter_map(|(_, at)| at.descriptor())
-            .collect()
+        self.devices.descriptors()
     }
 
     pub(crate) fn kept_by(&self, tid: i32) {
-        self.devices.each().for_each(|(_, at)| at.kept_by(tid));
+        self.devices.kept_by(tid);
     }
 
     /// Frees what processes that are gone still held.
     pub fn reap(&self) {
-        self.devices.each().for_each(|(_, at)| at.reap());
+        self.devices.reap();
     }
 
     /// Before the locks are taken for a fork: room, and descriptors good in the
     /// calling thread's table, which is what the child gets.
     pub fn before_fork(&self) {
-        self.devices.each().for_each(|(_, at)| at.before_fork());
+        self.devices.before_fork();
     }
 
     /// Before a fork: room for the child on every device. **Context**: as
     /// [`crate::Store::fork_prepare`]; nobody takes or frees a slot until after.
     pub fn fork_prepare(&self) {
-        self.devices.each().for_each(|(_, at)| at.fork_prepare());
+        self.devices.expect_child();
+        for (_, device) in self.devices.each() {
+            device.holders().grant_child_all();
+        }
     }
 
     /// In the parent; `forked`: there is a child.
     pub fn fork_parent(&self, forked: bool) {
-        self.devices
-            .each()
-            .for_each(|(_, at)| at.fork_parent(forked));
+        self.devices.parent_after_fork(forked);
     }
 
     /// In the child, which holds what its parent held.
