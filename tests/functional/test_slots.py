@@ -52,6 +52,36 @@ def test_pages_that_do_not_compress_go_to_slots_and_the_rest_to_the_log(
 
 
 @pytest.mark.parametrize("faults", ["thread", "signal"])
+def test_pages_that_compress_go_to_slots_too_when_the_log_has_its_share(faults: str) -> None:
+    delivery(faults)
+    Child(None)(
+        dedent(
+            f"""
+            import numpy as np
+            import vswap
+            space = vswap.SwapSpace("32M", faults={faults!r}, devices=["slots:auto:400M"])
+            def text(row):
+                return np.random.default_rng(row).integers(0, 4000, 1 << 17)
+            a = space.empty((160, 1 << 17), "i8")
+            for row in range(160):
+                a[row] = text(row)
+            space.evict(a)
+            stats = space.stats()
+            assert stats.stored_pages > 1000 and stats.slot_pages > 1000, str(stats)
+            assert stats.held_bytes <= stats.ram_budget_bytes, str(stats)
+            more = space.ones(1 << 20, "i8")
+            for row in np.random.default_rng(1).permutation(160):
+                assert np.array_equal(a[row], text(row)), row
+            assert (more == 1).all() and space.check() == ()
+            del a, more
+            space.close()
+            """
+        ),
+        timeout=150,
+    )
+
+
+@pytest.mark.parametrize("faults", ["thread", "signal"])
 @pytest.mark.parametrize("program", [("fork_pages", "1"), ("random_writers", "3", "160")])
 def test_a_program_keeps_its_memory_in_slots(
     compiled: Compiler, tmp_path: Path, program: tuple[str, ...], faults: str

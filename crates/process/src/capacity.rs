@@ -66,8 +66,24 @@ impl Engine {
         Some(resident + slots + (in_log + on_devices) / 100)
     }
 
-    /// What pages come to, by those that are swapped out, else by those that were.
+    /// Bytes of RAM that segments coming back from a device could have: what is free, and what is gained when
+    /// resident pages are compressed, until only a working set of them is left.
+    pub(crate) fn room_for_segments(&self) -> u64 {
+        let high = self.budget.high();
+        let free = high.saturating_sub(self.held());
+        let resident = self.counters.resident_pages.get() << PAGE_SHIFT;
+        let spare = resident.saturating_sub(high / RESIDENT_PART);
+        let in_log = spare * 100 / self.shrunk().held_by(LOG_PERCENT).max(100);
+        free + (spare - in_log)
+    }
+
+    /// [`Engine::shrunk`]; `None` while it tells too little.
     fn shrinkage(&self) -> Option<Shrunk> {
+        Some(self.shrunk()).filter(|shrunk| shrunk.pages >= TELLING_PAGES)
+    }
+
+    /// What pages come to, by those that are swapped out, else by those that were.
+    fn shrunk(&self) -> Shrunk {
         let now = self.layer.gauges();
         // The same page may be tried, and stay, many times.
         let rejected = self.counters.rejected_pages.get();
@@ -80,9 +96,11 @@ impl Engine {
             pages: now.swap_out_pages + rejected,
             bytes: now.swap_out_bytes + ((now.swap_out_slot_pages + rejected) << PAGE_SHIFT),
         };
-        [held, ever]
-            .into_iter()
-            .find(|shrunk| shrunk.pages >= TELLING_PAGES)
+        if held.pages >= TELLING_PAGES {
+            held
+        } else {
+            ever
+        }
     }
 
     /// How much smaller pages are; `None` while too few are swapped out.

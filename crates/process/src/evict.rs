@@ -184,6 +184,7 @@ impl Engine {
             return Some(run);
         }
         worker.codec.set_refuses_raw(!self.takes_raw(guard.group()));
+        worker.codec.set_prefers_slots(self.prefers_slots());
         let (failed, refused) = self.write_out(worker, &mut guard, run);
         let failed = failed | self.put_back(worker, &mut guard, run, refused);
         if failed != 0 && !self.put_back_if_stuck(worker, &mut guard, run) {

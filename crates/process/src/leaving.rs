@@ -21,11 +21,6 @@ const SEGMENT_PAGES: u32 = (SEGMENT_BYTES >> PAGE_SHIFT) as u32;
 const PATIENCE_NS: u64 = 10_000_000_000;
 /// Segments, or batches of pages, moved per turn: the writer has other work too.
 const STEPS: usize = 4;
-/// A part of the budget stays for resident pages, whatever comes back to RAM.
-const RESIDENT_PART: u64 = 8;
-/// Compressed pages are counted as taking a sixth more than their bytes: headers,
-/// padding, holes.
-const OVERHEAD_PART: u64 = 6;
 
 /// What is being emptied.
 enum Off {
@@ -147,7 +142,7 @@ fn error_of(error: SwapoffError, name: &str) -> DeviceError {
 impl Engine {
     fn begin_off(&self, device: DeviceNumber) -> Result<Off, SwapoffError> {
         while self.drop_spare() {}
-        let ram = Bytes(self.ram_for_segments());
+        let ram = Bytes(self.room_for_segments());
         if !device.is_slots {
             let store = self.layer.store();
             return store.swapoff_begin(device.number, ram).map(Off::Segments);
@@ -189,20 +184,5 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// RAM that segments coming back could have: what is free, and what is gained
-    /// when resident pages are compressed, at the ratio seen so far, until an
-    /// eighth of the budget is left of them.
-    fn ram_for_segments(&self) -> u64 {
-        let free = self.budget.high().saturating_sub(self.held());
-        let resident = self.counters.resident_pages.get() << PAGE_SHIFT;
-        let spare = resident.saturating_sub(self.budget.ram() / RESIDENT_PART);
-        let seen = self.layer.gauges();
-        let raw = seen.swap_out_pages << PAGE_SHIFT;
-        let in_slots = seen.swap_out_slot_pages << PAGE_SHIFT;
-        let stored = seen.swap_out_bytes + seen.swap_out_bytes / OVERHEAD_PART + in_slots;
-        let gained = u128::from(spare) * u128::from(raw.saturating_sub(stored));
-        free + gained.checked_div(u128::from(raw)).unwrap_or(0) as u64
     }
 }

@@ -108,6 +108,14 @@ impl Engine {
         store.can_write_back() && store.ram_bytes().0 > self.pool_target()
     }
 
+    /// Has the log its share of the budget, and can only slots take more? A segment cannot go there, so pages do at once.
+    pub(crate) fn prefers_slots(&self) -> bool {
+        let store = self.layer.store();
+        store.slots().is_open()
+            && store.ram_bytes().0 > self.pool_target()
+            && !self.device_takes_more()
+    }
+
     fn pool_target(&self) -> u64 {
         let ram = self.budget.ram();
         let managed = ram

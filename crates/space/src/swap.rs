@@ -114,13 +114,16 @@ impl Pin<'_> {
         Ok(stored)
     }
 
-    /// To the log if it compresses and there is room.
+    /// To the log if it compresses and there is room, unless slots are preferred.
     fn swap_out_beside_slots(
         &mut self,
         group: GroupId,
         page: &[u8],
         workspace: &mut Workspace,
     ) -> Result<Option<SwapOut>, StoreError> {
+        if workspace.prefers_slots() {
+            return Ok(None);
+        }
         let store = &self.layer.store;
         let owner = self.entry.get();
         match store.append_compressed(group, owner, page, workspace) {

@@ -55,6 +55,7 @@ pub struct Workspace {
     pub(crate) io: AnonMap,
     lane: usize,
     refuses_raw: bool,
+    prefers_slots: bool,
 }
 
 impl Workspace {
@@ -78,6 +79,7 @@ impl Workspace {
             io: AnonMap::new(IO_BYTES, PAGE_SIZE).ok()?,
             lane: NEXT_LANE.fetch_add(1, Ordering::Relaxed),
             refuses_raw: false,
+            prefers_slots: false,
         })
     }
 
@@ -90,6 +92,17 @@ impl Workspace {
     /// take them) instead of stored raw.
     pub const fn set_refuses_raw(&mut self, refuses: bool) {
         self.refuses_raw = refuses;
+    }
+
+    /// From now on pages go to plain slots where they may, also those that compress: the log has its share of RAM.
+    pub const fn set_prefers_slots(&mut self, prefers: bool) {
+        self.prefers_slots = prefers;
+    }
+
+    /// See [`Workspace::set_prefers_slots`].
+    #[must_use]
+    pub const fn prefers_slots(&self) -> bool {
+        self.prefers_slots
     }
 
     /// [`Codec::pack`] straight into `out`, the tail of an open segment.
