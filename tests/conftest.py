@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from support.compile import Compiler
 from support.known_gaps import KNOWN_GAPS
 from support.sizes import full_sizes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FULL_SECONDS = 4000
 
@@ -55,3 +54,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for inputs that several tests share."""
     return tmp_path_factory.mktemp("inputs")
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A directory on a disk: /tmp may be RAM."""
+    with tempfile.TemporaryDirectory(prefix="vswap-test-", dir="/var/tmp") as folder:
+        yield Path(folder)

@@ -52,14 +52,16 @@ def test_pages_that_do_not_compress_go_to_slots_and_the_rest_to_the_log(
 
 
 @pytest.mark.parametrize("faults", ["thread", "signal"])
-def test_pages_that_compress_go_to_slots_too_when_the_log_has_its_share(faults: str) -> None:
+def test_pages_that_compress_go_to_slots_too_when_the_log_has_its_share(
+    disk: Path, faults: str
+) -> None:
     delivery(faults)
     Child(None)(
         dedent(
             f"""
             import numpy as np
             import vswap
-            space = vswap.SwapSpace("32M", faults={faults!r}, devices=["slots:auto:400M"])
+            space = vswap.SwapSpace("32M", faults={faults!r}, devices=["slots:{disk}/slots:400M"])
             def text(row):
                 return np.random.default_rng(row).integers(0, 4000, 1 << 17)
             a = space.empty((160, 1 << 17), "i8")

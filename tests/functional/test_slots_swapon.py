@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,13 +62,6 @@ for line in sys.stdin:
     print(len(rows), wrong(), flush=True)
 """
 ALL_RIGHT = f"{ROWS} []"
-
-
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A directory on a disk: /tmp may be RAM."""
-    with tempfile.TemporaryDirectory(prefix="vswap-test-slots-", dir="/var/tmp") as folder:
-        yield Path(folder)
 
 
 @contextmanager

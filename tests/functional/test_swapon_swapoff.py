@@ -68,19 +68,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A directory on a disk."""
-    folder = Path(f"/var/tmp/vswap-test-swapon-{os.getpid()}")
-    folder.mkdir(exist_ok=True)
-    try:
-        yield folder
-    finally:
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-
-
 @contextmanager
 def random_rows(swap: str, faults: str = "auto") -> Iterator[Running]:
     """160 MiB of random bytes in 48, so most of it is on the device."""

@@ -1,9 +1,28 @@
-"""What a bench with kernel swap should have taken down."""
+"""What a bench with kernel swap needs, and what it should have taken down."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+
+from support.capability import lacking, root
+from vswap.bench.contender import Unavailable
+from vswap.bench.kernel_swap import Loops
+from vswap.sizes import MIB
+
+
+def kernel_swap(directory: Path) -> None:
+    """Skip where loop devices, kernel swap or a memory cgroup cannot be had; whatever a bench fails of then is a failure."""
+    root()
+    try:
+        loops = Loops(str(directory), 16 * MIB, 64 * MIB)
+        loops.start()
+        try:
+            loops.swapon()
+        finally:
+            loops.stop()
+    except Unavailable as reason:
+        lacking(str(reason))
 
 
 def left_behind(directory: Path) -> list[str]:

@@ -1,14 +1,13 @@
 """`vswap bench swapoff`: taking a swap device off that holds gigabytes, vswap beside the kernel.
 
-The same pages are put on a loop device of the same kind, on files of one directory: by the kernel as they are, and by
-vswap compressed, in segments. As many that do not compress are put in vswap's plain slots, where each page has to be
-looked for. Then the device is taken off, which is timed, and every byte is compared with the file the pages came from.
+The same pages are put on a loop device of the same kind, on files of one directory: by the kernel as they are, by
+vswap compressed, in segments, and by vswap as they are in plain slots, where each page has to be looked for. Then the
+device is taken off, which is timed, and every byte is compared with the file the pages came from.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import mmap
 import signal
@@ -25,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vswap.bench.contender import Unavailable
-from vswap.bench.data import PAGE_SIZE, SEED, fill_from, first_difference, write_pages
+from vswap.bench.data import PAGE_SIZE, fill_from, first_difference, write_pages
 from vswap.bench.kernel_swap import Loops, pages_swapped_out
 from vswap.bench.machine import machine
 from vswap.sizes import MIB
@@ -39,10 +38,13 @@ LEAST_TIMES = 5.0
 """How much faster than the kernel vswap is to be, on pages it holds compressed."""
 WAYS = ("kernel", "segments", "slots")
 _MADV_PAGEOUT = 21
+"""Python 3.11 has no name for it."""
 _TRIES = 50
 _PAUSE_SECONDS = 0.2
 _RAM_PART = 64
 """While the pages go out, vswap has this part of them as RAM: nearly all ends up on the device."""
+_SLOTS_RAM_PART = 3
+"""For slots more: the log, where they come back to as they are, may have four times the first budget at most."""
 LEAST_RAM_MIB = 32
 _TITLES = {
     "kernel": "kernel swap",
@@ -83,8 +85,6 @@ def measure(mib: int, ways: Sequence[str], directory: str) -> list[Outcome]:
     with tempfile.TemporaryDirectory(prefix="vswap-swapoff-", dir=directory) as scratch:
         data = Path(scratch) / "pages.bin"
         write_pages(data, pages)
-        if "slots" in ways:
-            _write_random(data.with_suffix(".slots"), pages)
         loops = Loops(scratch, (mib + mib // 8 + 16) * MIB, _HEADROOM * mib * MIB)
         loops.start()
         try:
@@ -93,19 +93,10 @@ def measure(mib: int, ways: Sequence[str], directory: str) -> list[Outcome]:
             loops.stop()
 
 
-def _write_random(path: Path, pages: int) -> None:
-    """Pages that do not compress: plain slots are for those, others stay compressed in RAM."""
-    rng = np.random.default_rng(SEED)
-    with path.open("wb") as out:
-        for _ in range(pages * PAGE_SIZE // MIB):
-            out.write(rng.bytes(MIB))
-
-
 def _one(way: str, loops: Loops, data: Path, pages: int) -> Outcome:
     print(f"{way} ...", file=sys.stderr, flush=True)
     if way == "kernel":
         return _with_kernel(loops, data, pages)
-    data = data.with_suffix(".slots") if way == "slots" else data
     command = [*_worker(way, data, pages), "--device", loops.devices[1]]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=_WORKER_SECONDS, check=False
@@ -159,10 +150,7 @@ def _work_kernel(data: Path, pages: int) -> None:
     memory = mmap.mmap(-1, pages * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     array: Bytes = np.frombuffer(memory, dtype=np.uint8)
     fill_from(data, array)
-    libc = ctypes.CDLL(None, use_errno=True)
-    where = ctypes.c_void_p(array.ctypes.data)
-    if libc.madvise(where, ctypes.c_size_t(array.size), _MADV_PAGEOUT):
-        raise OSError(ctypes.get_errno(), "this kernel cannot page out on request")
+    memory.madvise(_MADV_PAGEOUT)
     print("out", flush=True)
     sys.stdin.readline()
     print("right" if first_difference(data, array) is None else "wrong", flush=True)
@@ -189,9 +177,10 @@ def _work_vswap(way: str, data: Path, pages: int, device: str) -> Outcome:
     from vswap import SwapSpace
 
     size = pages * PAGE_SIZE
-    spec = f"slots:{device}" if way == "slots" else device
-    least = max(size // _RAM_PART, LEAST_RAM_MIB * MIB)
-    with SwapSpace(ram=least, devices=[spec], dedup="off") as space:
+    spec, codec = (f"slots:{device}", "raw") if way == "slots" else (device, "lz4")
+    part = _SLOTS_RAM_PART if way == "slots" else _RAM_PART
+    least = max(size // part, LEAST_RAM_MIB * MIB)
+    with SwapSpace(ram=least, devices=[spec], codec=codec, dedup="off") as space:
         array = space.empty(size, dtype=np.uint8)
         fill_from(data, array)
         space.evict(array)
