@@ -118,12 +118,23 @@ impl Userfaultfd {
         } else {
             MODE_MISSING
         };
+        self.register_for(mode, addr, len)
+    }
+
+    fn register_for(&self, mode: u64, addr: usize, len: usize) -> Result<(), Errno> {
         let mut arg = Register {
             range: range(addr, len),
             mode,
             ioctls: 0,
         };
         self.ioctl(IOC_REGISTER, &mut arg)
+    }
+
+    /// Pages may be moved into the range from now on. Its missing pages stay the
+    /// kernel's: it is registered for write protection, and nothing in it is
+    /// ever protected, because a range must be registered for something.
+    pub fn register_as_target(&self, addr: usize, len: usize) -> Result<(), Errno> {
+        self.register_for(MODE_WP, addr, len)
     }
 
     /// Missing pages of the range are the kernel's again (and read as zeros).

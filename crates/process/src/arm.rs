@@ -54,12 +54,16 @@ impl Engine {
     }
 
     /// Registers region and frames. Absent frames fault nobody: they are only
-    /// written when present.
+    /// written when present. The log is registered so that frames may become
+    /// part of it (`recycle.rs`); its missing pages stay the kernel's.
     pub(crate) fn register(&self, uffd: &Userfaultfd) -> bool {
         let frames = !uffd.has_move()
             || uffd
                 .register(self.frames.base(), self.frames.bytes(), false)
                 .is_ok();
+        let (log, log_bytes) = self.layer.store().ram_area();
+        let moves = uffd.has_move() && uffd.register_as_target(log, log_bytes).is_ok();
+        self.log_takes_frames.store(moves, Ordering::Relaxed);
         frames
             && uffd
                 .register(self.region.base(), self.region.bytes(), !uffd.has_move())

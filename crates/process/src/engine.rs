@@ -92,6 +92,8 @@ pub struct Engine {
     pub(crate) writeback_wanted: AtomicU32,
     /// When reclaim last gained nothing, 0 if it gained something since: faults do not wait for it.
     pub(crate) strained_ns: AtomicU64,
+    /// May pages be moved into the log?
+    pub(crate) log_takes_frames: AtomicBool,
     /// How far things had moved when a fault last waited for room in vain.
     pub(crate) vain_at: AtomicU64,
     /// Waits for room in vain, one after the other.
@@ -163,6 +165,7 @@ impl Engine {
             writeback_wanted: AtomicU32::new(0),
             devices_full: DevicesFull::default(),
             strained_ns: AtomicU64::new(0),
+            log_takes_frames: AtomicBool::new(false),
             vain_at: AtomicU64::new(u64::MAX),
             vain_waits: AtomicU32::new(0),
             looks: AtomicU64::new(0),

@@ -287,7 +287,7 @@ impl Engine {
         let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
             return false;
         };
-        self.empty_run(run);
+        self.recycle_run(worker, run);
         self.room_event.signal();
         true
     }

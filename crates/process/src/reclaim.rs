@@ -128,13 +128,13 @@ impl Engine {
         }
         let _inside = self.world.enter();
         if self.frames.cached_runs() >= self.window.runs(self.window_bounds()) {
-            return self.write_out_and_keep(worker) || self.drop_spare();
+            return self.write_out_and_keep(worker) || self.recycle_spare(worker);
         }
         match self.pop_victim() {
             Some(block) => {
                 self.take_block(worker, block, Patience::Background) > 0 || self.victims_len() > 0
             }
-            None => self.write_out_and_keep(worker) || self.drop_spare(),
+            None => self.write_out_and_keep(worker) || self.recycle_spare(worker),
         }
     }
 
@@ -142,7 +142,7 @@ impl Engine {
     /// enough wait already.
     fn write_out_and_keep(&self, worker: &mut Worker) -> bool {
         if self.frames.spare_runs() >= self.spare_target() {
-            return self.drop_spare() | self.write_out_and_drop(worker);
+            return self.recycle_spare(worker) | self.write_out_and_drop(worker);
         }
         let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
             return false;

@@ -12,7 +12,7 @@ use crate::codec::Workspace;
 use crate::error::StoreError;
 use crate::groups::{GroupId, Resource};
 use crate::location::{Location, Stored};
-use crate::object::{MAX_OBJECT, MAX_STORED};
+use crate::object::{HEADER_BYTES, MAX_OBJECT, MAX_STORED};
 use crate::store::{CLEANER_SPARE, LANES, Store};
 use crate::{GRANULE_BYTES, SEGMENT_BYTES};
 
@@ -180,7 +180,8 @@ impl Store {
         self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
     }
 
-    /// Makes the object at the tail part of the segment.
+    /// Makes the object at the tail part of the segment. What its last granule has left over is cleared: segments are
+    /// written to devices whole, and what was in the slot before may be a group's that keeps its bytes off them.
     #[inline]
     fn commit(&self, at: &mut Open, stored_bytes: u16) -> Option<Stored> {
         debug_assert!(usize::from(stored_bytes) <= MAX_STORED);
@@ -191,9 +192,21 @@ impl Store {
             },
             stored_bytes,
         };
+        let end = at.offset() + HEADER_BYTES + usize::from(stored_bytes);
+        self.clear(at.slot, end, GRANULE_BYTES);
         self.table.get(at.segment)?.add_live(stored.granules());
         at.tail += stored.granules();
         Some(stored)
+    }
+
+    /// Clears a slot from `end` to the next multiple of `grain` bytes.
+    #[inline]
+    fn clear(&self, slot: u32, end: usize, grain: usize) {
+        let room = self.ram.tail(slot, end);
+        let left = end.next_multiple_of(grain) - end;
+        if let Some(left) = room.and_then(|room| room.get_mut(..left)) {
+            left.fill(0);
+        }
     }
 
     fn open_segment(&self, group: GroupId, beyond: u32) -> Result<Open, StoreError> {
@@ -220,6 +233,7 @@ impl Store {
     }
 
     fn seal(&self, open: Open) {
+        self.clear(open.slot, open.offset(), PAGE_SIZE);
         self.table.seal(open.segment, open.tail);
         if let Some(row) = self.table.get(open.segment)
             && row.drop_hold()

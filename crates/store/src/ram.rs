@@ -2,7 +2,10 @@
 //!
 //! A few freed slots are kept as they are (the hot cache), because a log under
 //! steady load frees and takes slots all the time and each fresh slot costs 64
-//! page faults. They are counted as held: they are.
+//! page faults. They are counted as held: they are. A log that grows gets slots
+//! made of pages whose bytes it has just taken (`filling.rs`).
+
+mod filling;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -13,6 +16,7 @@ use vswap_platform::map::{self, AnonMap};
 use vswap_platform::sync::{self, RankedMutex};
 use vswap_units::rank;
 
+use self::filling::Filling;
 use crate::SEGMENT_BYTES;
 
 /// Rank of the slot lists: the innermost of this floor.
@@ -34,6 +38,7 @@ struct Slot {
 struct Slots {
     hot: [u32; HOT],
     hot_len: usize,
+    filling: Option<Filling>,
     /// First of the cold free slots, plus one.
     cold: u32,
     /// Slots from here on were never used.
@@ -73,6 +78,7 @@ impl RamPool {
             slots: RankedMutex::new(Slots {
                 hot: [0; HOT],
                 hot_len: 0,
+                filling: None,
                 cold: 0,
                 fresh: 0,
                 in_use: 0,
@@ -92,14 +98,25 @@ impl RamPool {
             slots.in_use += 1;
             return Some(hot);
         }
+        if let Some(begun) = slots.pop_filling() {
+            slots.in_use += 1;
+            drop(slots);
+            self.populate(begun);
+            return Some(begun.slot);
+        }
         let cold = self.pop_cold(&mut slots)?;
         slots.in_use += 1;
         drop(slots);
         self.held.fetch_add(1, Ordering::Relaxed);
-        // One call in place of 64 faults, which cost 0.1 to 0.2 µs per object.
-        // Where the kernel has not this call the faults do it.
-        let _ = map::populate_write(self.memory.addr() + offset_of(cold), SEGMENT_BYTES);
+        self.populate(Filling::new(cold));
         Some(cold)
+    }
+
+    /// Memory for what a slot has none for yet. One call in place of up to 64 faults, which cost 0.1 to 0.2 µs per
+    /// object. Where the kernel has not this call the faults do it.
+    fn populate(&self, begun: Filling) {
+        let (first, bytes) = begun.rest();
+        let _ = map::populate_write(self.memory.addr() + first, bytes);
     }
 
     fn pop_cold(&self, slots: &mut Slots) -> Option<u32> {
@@ -128,10 +145,10 @@ impl RamPool {
         self.push_cold(&mut self.slots.lock(), slot);
     }
 
-    /// Gives the memory of the hot cache back.
+    /// Gives the memory of the hot cache back, and of the slot that is being filled.
     pub(crate) fn trim(&self) {
         loop {
-            let Some(slot) = self.slots.lock().pop_hot() else {
+            let Some(slot) = self.slots.lock().pop_kept() else {
                 return;
             };
             self.discard(slot);
@@ -247,7 +264,7 @@ impl RamPool {
     /// Threads that were between a list and a segment do not exist here.
     pub(crate) fn rebuild(&self, uses: impl Fn(&dyn Fn(u32))) {
         let mut slots = self.slots.lock();
-        (slots.hot_len, slots.cold, slots.in_use) = (0, 0, 0);
+        (slots.hot_len, slots.filling, slots.cold, slots.in_use) = (0, None, 0, 0);
         for slot in 0..slots.fresh {
             if let Some(entry) = self.table.get(slot as usize) {
                 entry.next.store(0, Ordering::Relaxed);
@@ -273,7 +290,7 @@ impl RamPool {
         self.held.store(u64::from(slots.in_use), Ordering::Relaxed);
     }
 
-    /// For the self-check: (in use, hot, cold, ever used).
+    /// For the self-check: (in use, hot or being filled, cold, ever used).
     pub(crate) fn census(&self) -> (u32, u32, u32, u32) {
         let slots = self.slots.lock();
         let (mut cold, mut at) = (0, slots.cold);
@@ -287,7 +304,8 @@ impl RamPool {
                 .get(slot as usize)
                 .map_or(0, |e| e.next.load(Ordering::Relaxed));
         }
-        (slots.in_use, slots.hot_len as u32, cold, slots.fresh)
+        let kept = slots.hot_len as u32 + u32::from(slots.filling.is_some());
+        (slots.in_use, kept, cold, slots.fresh)
     }
 }
 
@@ -302,6 +320,11 @@ impl Slots {
     fn pop_hot(&mut self) -> Option<u32> {
         self.hot_len = self.hot_len.checked_sub(1)?;
         self.hot.get(self.hot_len).copied()
+    }
+
+    fn pop_kept(&mut self) -> Option<u32> {
+        let hot = self.pop_hot();
+        hot.or_else(|| Some(self.pop_filling()?.slot))
     }
 
     fn push_hot(&mut self, slot: u32) -> bool {

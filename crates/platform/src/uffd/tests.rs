@@ -151,6 +151,39 @@ fn move_takes_every_byte_there_and_back() {
 }
 
 #[test]
+fn a_target_takes_moved_pages_and_its_missing_pages_stay_the_kernels() {
+    let Some(uffd) = with_move() else { return };
+    let (source, target) = (registered(&uffd, 4), pages(8));
+    uffd.register_as_target(target.addr(), target.len())
+        .unwrap();
+    let filled = pages(4);
+    (0..4).for_each(|i| paint(&filled, i, 5));
+    assert_eq!(uffd.copy(source.addr(), filled.addr(), 4 * PAGE), all(4));
+    assert_eq!(
+        uffd.move_pages(target.addr(), source.addr(), 4 * PAGE, false),
+        all(4)
+    );
+    assert!((0..4).all(|i| is_painted(&target, i, i, 5)));
+    // Nobody serves faults here: these would wait for ever.
+    paint(&target, 4, 6);
+    map::populate_write(target.addr() + 5 * PAGE, PAGE).unwrap();
+    assert!(is_painted(&target, 4, 4, 6));
+    assert!(
+        target
+            .slice(5 * PAGE, 3 * PAGE)
+            .unwrap()
+            .iter()
+            .all(|&b| b == 0)
+    );
+    // They may be written, discarded, and moved into again.
+    target.discard(0, 4 * PAGE).unwrap();
+    assert_eq!(uffd.copy(source.addr(), filled.addr(), 4 * PAGE), all(4));
+    let again = uffd.move_pages(target.addr(), source.addr(), 4 * PAGE, false);
+    assert_eq!(again, all(4));
+    assert!((0..4).all(|i| is_painted(&target, i, i, 5)));
+}
+
+#[test]
 fn a_move_that_meets_a_hole_says_how_far_it_came() {
     let Some(uffd) = with_move() else { return };
     let frames = registered(&uffd, 64);

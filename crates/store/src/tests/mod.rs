@@ -5,6 +5,7 @@ mod directory;
 mod failing;
 mod forking;
 mod groups;
+mod leftovers;
 mod moving;
 mod speed;
 mod stress;
