@@ -246,6 +246,8 @@ impl Engine {
                 break;
             }
         }
+        // Memory kept for a log that grows: it was asked to shrink.
+        self.layer.store().trim();
         self.counters.moved_out_pages.get() - before
     }
 

@@ -14,7 +14,10 @@ use crate::groups::{GroupId, Resource};
 use crate::location::{Location, Stored};
 use crate::object::{HEADER_BYTES, MAX_OBJECT, MAX_STORED};
 use crate::store::{CLEANER_SPARE, LANES, Store};
-use crate::{GRANULE_BYTES, SEGMENT_BYTES};
+use crate::{GRANULE_BYTES, SEGMENT_BYTES, SEGMENT_GRANULES};
+
+/// Granules written to an open segment before it is worth opening another only because all in it are dead: an eighth.
+const WORTH_GIVING_UP: u32 = SEGMENT_GRANULES / 8;
 
 /// The segment a lane appends to.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +101,7 @@ impl Store {
             return Err(StoreError::Io(vswap_platform::errno::Errno::EINVAL));
         }
         let mut open = self.lane(ws.lane(), group).lock();
+        self.give_up_dead(&mut open);
         if let Some(at) = *open
             && at.room() < MAX_OBJECT
         {
@@ -161,6 +165,7 @@ impl Store {
         stored_bytes: u16,
         beyond: u32,
     ) -> Result<Stored, StoreError> {
+        self.give_up_dead(open);
         let fits = open.as_ref().is_some_and(|at| at.room() >= object.len());
         if !fits {
             // The new one first: without room the old one stays open as it is.
@@ -178,6 +183,21 @@ impl Store {
             .ok_or(StoreError::NoRoom)?
             .copy_from_slice(object);
         self.commit(at, stored_bytes).ok_or(StoreError::NoRoom)
+    }
+
+    /// An open segment of which nothing is left alive is given back, so that its holes need no cleaner.
+    #[inline]
+    fn give_up_dead(&self, open: &mut Option<Open>) {
+        let is_dead = |at: &mut Open| {
+            at.tail >= WORTH_GIVING_UP
+                && self
+                    .table
+                    .get(at.segment)
+                    .is_some_and(|row| row.live() == 0)
+        };
+        if let Some(dead) = open.take_if(is_dead) {
+            self.seal(dead);
+        }
     }
 
     /// Makes the object at the tail part of the segment. What its last granule has left over is cleared: segments are

@@ -129,3 +129,16 @@ fn a_slot_begun_in_vain_goes_back_and_one_begun_well_goes_when_memory_is_wanted(
     assert_eq!(store.ram_bytes(), Bytes(0));
     check(&store, &[], &mut Workspace::new(CodecKind::Lz4).unwrap());
 }
+
+#[test]
+fn an_open_segment_of_which_nothing_is_alive_is_begun_anew() {
+    let store = Store::new(StoreOptions::new(SLOTS, 0)).unwrap();
+    let mut ws = Workspace::new(CodecKind::Lz4).unwrap();
+    let mut append = |owner| store.append(owner, &noise_page(owner), &mut ws).unwrap();
+    let dead: Vec<Stored> = (1..20).map(&mut append).collect();
+    dead.into_iter().for_each(|at| store.free(at));
+    let kept: Vec<(u64, Stored)> = (21..80).map(|owner| (owner, append(owner))).collect();
+    // 59 pages of 4 KiB and a header: one segment, where 19 dead ones before them would make it two.
+    assert_eq!(store.ram_bytes(), Bytes(SEGMENT_BYTES as u64));
+    check(&store, &kept, &mut ws);
+}
