@@ -69,6 +69,14 @@ class Device:
         )
 
 
+def device_name(path: str | os.PathLike[str]) -> str:
+    """Return what the device at this path is called: the whole path, or ``auto``."""
+    name = os.fspath(path)
+    if "\n" in name:
+        raise ConfigError(f"a swap path may not contain a line break: {name!r}")
+    return name if name == AUTO_DEVICE else os.path.abspath(name)
+
+
 def device_spec(
     path: str | os.PathLike[str],
     *,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from vswap import _context
 from vswap._loader import Engine, error_for
 from vswap._makers import ArrayMaker
+from vswap.devices import device_name
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
 from vswap.sizes import format_size, parse_size
 
@@ -398,10 +399,7 @@ def _device_lines(devices: Sequence[str | os.PathLike[str]] | None) -> list[str]
         return ["devices=all"]
     if isinstance(devices, (str, os.PathLike)):
         raise ConfigError(f"devices is a list: write devices=[{os.fspath(devices)!r}]")
-    names = [os.fspath(device) for device in devices]
+    names = [device_name(device) for device in devices]
     if not names:
         raise ConfigError("a group that may use no device is one with writeback=False")
-    for name in names:
-        if "\n" in name:
-            raise ConfigError(f"a value may not contain a line break: {name!r}")
     return [f"device={name}" for name in names]

@@ -21,7 +21,7 @@ from vswap._abi import SCOPE_PROCESS, SCOPE_SPACE
 from vswap._config_text import DEFAULT_MIN_ALLOC, check_min_alloc, space_config
 from vswap._loader import Engine, error_for
 from vswap._makers import ArrayMaker
-from vswap.devices import AUTO_DEVICE, Device
+from vswap.devices import Device
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
 from vswap.sizes import check_floor, format_size, parse_budget
 from vswap.stats import SpaceStats
@@ -289,9 +289,7 @@ class SwapSpace(ArrayMaker):
         ``progress(moved, total)`` is called now and then. An exception in it,
         or Ctrl-C, stops with the device on and nothing lost.
         """
-        name = os.fspath(path)
-        if name != AUTO_DEVICE:
-            name = os.path.abspath(name)
+        name = _devices.device_name(path)
         _devices.swapoff(self._engine, self._require_handle(), name, progress)
 
     def devices(self) -> tuple[Device, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -53,11 +55,10 @@ def run(body: str, folder: Path | None = None, **environ: str) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
     """A directory on a disk: /tmp may be RAM."""
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="vswap-devices-", dir="/var/tmp"))
+    with tempfile.TemporaryDirectory(prefix="vswap-devices-", dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("faults", MODES)
