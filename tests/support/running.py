@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from support.child import Child
 
@@ -18,10 +19,14 @@ def under_vswap(*options: str) -> list[str]:
 class Running:
     """A program that says `ready`, and then one line for each line it gets."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(
+        self, *command: str, cwd: Path | None = None, stderr: int | None = None, **environ: str
+    ) -> None:
         self.process = subprocess.Popen(
             command,
-            env=_CLI.environ(),
+            env=_CLI.environ(**environ),
+            cwd=cwd,
+            stderr=stderr,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

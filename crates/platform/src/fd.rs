@@ -133,9 +133,22 @@ pub(crate) fn userfaultfd(flags: usize) -> Result<i32, Errno> {
 /// descriptor table may be a private one (Linux 6.9).
 pub(crate) fn fd_of_thread(tid: i32, fd: i32) -> Result<i32, Errno> {
     const PIDFD_THREAD: usize = libc::O_EXCL as usize;
+    fd_of_task(tid, PIDFD_THREAD, fd)
+}
+
+/// A copy of the program's descriptor `fd`, that is, of its first thread's, for a
+/// thread with a private table (Linux 5.6, where seccomp allows it). Nobody is asked
+/// for permission to look into his own process.
+pub(crate) fn fd_of_program(fd: i32) -> Result<i32, Errno> {
+    // SAFETY: takes nothing.
+    let pid = Errno::check(unsafe { sys::any(Sysno::getpid, [0; 6]) })?;
+    fd_of_task(fd_of(pid)?, 0, fd)
+}
+
+fn fd_of_task(task: i32, flags: usize, fd: i32) -> Result<i32, Errno> {
     // SAFETY: numbers.
-    let pidfd = unsafe { call(Sysno::pidfd_open, [tid as usize, PIDFD_THREAD, 0, 0, 0, 0]) }
-        .and_then(fd_of)?;
+    let pidfd =
+        unsafe { call(Sysno::pidfd_open, [task as usize, flags, 0, 0, 0, 0]) }.and_then(fd_of)?;
     // SAFETY: numbers.
     let copy = unsafe {
         call(
@@ -164,6 +177,24 @@ pub(crate) fn stat(fd: i32) -> Result<libc::stat, Errno> {
             [fd as usize, (&raw mut out) as usize, 0, 0, 0, 0],
         )
     }?;
+    Ok(out)
+}
+
+/// Whether descriptor `fd` of the calling thread's table is what `path` leads to.
+pub(crate) fn is_at(fd: i32, path: &CStr) -> bool {
+    stat(fd).is_ok_and(|here| {
+        stat_at(path).is_ok_and(|there| (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino))
+    })
+}
+
+/// `stat` of a path; what cannot be opened, such as a socket, can be looked at.
+fn stat_at(path: &CStr) -> Result<libc::stat, Errno> {
+    // SAFETY: the structure is plain numbers; zero is a value of it.
+    let mut out: libc::stat = unsafe { core::mem::zeroed() };
+    let at = libc::AT_FDCWD as usize;
+    let (path, into) = (path.as_ptr() as usize, (&raw mut out) as usize);
+    // SAFETY: `path` ends with a zero; the kernel fills exactly this structure.
+    unsafe { call(Sysno::newfstatat, [at, path, into, 0, 0, 0]) }?;
     Ok(out)
 }
 

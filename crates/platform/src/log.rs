@@ -1,9 +1,18 @@
-//! One line on stderr, from anywhere: no allocation, no lock, one write(2).
+//! One line on stderr, from anywhere: no allocation, no lock, the line in one write(2).
 
-use crate::sys;
+use core::ffi::CStr;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::errno::Errno;
+use crate::{fd, sys};
 
 /// Lines longer than this are cut, so that a line stays one write.
 const LINE_MAX: usize = 512;
+
+const STDERR: i32 = 2;
+
+/// The descriptor of the program's first thread, whoever asks.
+const PROGRAMS_STDERR: &CStr = c"/proc/self/fd/2";
 
 /// Writes `vswap: ` + the parts + newline to stderr in one system call.
 /// Signal-safe.
@@ -18,26 +27,32 @@ pub fn say(parts: &[&str]) {
         used += 1;
     }
     if let Some(text) = line.get(..used) {
-        // The engine's threads have left the program's descriptor table, and 2
-        // may be anything in theirs; the program's stderr is still there by name.
-        let away = crate::tls::thread()
-            .engine
-            .load(core::sync::atomic::Ordering::Relaxed)
-            != 0;
-        if !(away && write_by_name(text)) {
-            let _ = sys::write_all(2, text);
-        }
+        let inside = crate::tls::thread().engine.load(Relaxed) != 0;
+        let _ = if inside {
+            write_to_program(text)
+        } else {
+            sys::write_all(STDERR, text)
+        };
     }
 }
 
-fn write_by_name(text: &[u8]) -> bool {
-    let flags = libc::O_WRONLY | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_APPEND;
-    let Ok(fd) = sys::open(c"/proc/self/fd/2", flags, 0) else {
-        return false;
-    };
-    let written = sys::write_all(fd, text).is_ok();
-    // SAFETY: opened above.
-    let _ = unsafe { sys::close(fd) };
+/// Writes to the program's stderr from a thread that may have left its descriptor
+/// table, as the engine's threads have: in theirs 2 is nothing, or a file of ours, and
+/// a copy kept from the start would neither follow a redirection nor let whoever
+/// reads the other end see that the program has closed it. So the program's is
+/// looked for each time. A socket cannot be opened by name, so it is copied; that
+/// may be forbidden (containers filter it), and then files, pipes and terminals are
+/// still there by name. Nowhere to be found, the line is lost.
+fn write_to_program(text: &[u8]) -> Result<(), Errno> {
+    if fd::is_at(STDERR, PROGRAMS_STDERR) {
+        return sys::write_all(STDERR, text);
+    }
+    let copy = fd::fd_of_program(STDERR).or_else(|_| {
+        let flags = libc::O_WRONLY | libc::O_NOCTTY | libc::O_APPEND;
+        fd::open(PROGRAMS_STDERR, flags, 0)
+    })?;
+    let written = sys::write_all(copy, text);
+    fd::close(copy);
     written
 }
 
