@@ -10,13 +10,11 @@ from typing import Any
 
 from vswap._loader import Engine, error_for
 from vswap.errors import ConfigError, VswapError
+from vswap.run.swapspec import device_name
 from vswap.sizes import format_size, parse_size
 
 KINDS = ("file", "block", "slots")
 """What a device can be made of."""
-
-AUTO_DEVICE = "auto"
-"""What the swap file without a name is called."""
 
 Progress = Callable[[int, int], object]
 """Told how many segments, or pages where slots are left, of how many have moved."""
@@ -69,14 +67,6 @@ class Device:
         )
 
 
-def device_name(path: str | os.PathLike[str]) -> str:
-    """Return what the device at this path is called: the whole path, or ``auto``."""
-    name = os.fspath(path)
-    if "\n" in name:
-        raise ConfigError(f"a swap path may not contain a line break: {name!r}")
-    return name if name == AUTO_DEVICE else os.path.abspath(name)
-
-
 def device_spec(
     path: str | os.PathLike[str],
     *,
@@ -85,7 +75,7 @@ def device_spec(
     kind: str | None,
 ) -> str:
     """Return the engine's text for a device, or raise ConfigError."""
-    name = os.path.abspath(os.fspath(path))
+    name = device_name(path)
     if "\n" in name:
         raise ConfigError(f"a swap path may not contain a line break: {name!r}")
     if kind is not None and kind not in KINDS:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from vswap import _context
 from vswap._loader import Engine, error_for
 from vswap._makers import ArrayMaker
-from vswap.devices import device_name
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
+from vswap.run.swapspec import device_name
 from vswap.sizes import format_size, parse_size
 
 Limit = str | int | None
@@ -402,4 +402,7 @@ def _device_lines(devices: Sequence[str | os.PathLike[str]] | None) -> list[str]
     names = [device_name(device) for device in devices]
     if not names:
         raise ConfigError("a group that may use no device is one with writeback=False")
+    for name in names:
+        if "\n" in name:
+            raise ConfigError(f"a value may not contain a line break: {name!r}")
     return [f"device={name}" for name in names]

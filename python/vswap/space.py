@@ -23,6 +23,7 @@ from vswap._loader import Engine, error_for
 from vswap._makers import ArrayMaker
 from vswap.devices import Device
 from vswap.errors import ConfigError, SpaceInUseError, VswapError
+from vswap.run.swapspec import device_name
 from vswap.sizes import check_floor, format_size, parse_budget
 from vswap.stats import SpaceStats
 
@@ -46,10 +47,10 @@ class SwapSpace(ArrayMaker):
             the cgroup or machine allows.
         process_ram: instead of ``ram``: RAM the whole process may hold. One
             space of a process may be made this way.
-        devices: where pages go that do not fit compressed: ``"auto"``,
-            ``"PATH[:SIZE][@PRIORITY]"``, each with ``slots:`` before it for
-            plain 4 KiB slots. ``None`` means ``["auto"]``, an empty list none
-            at all.
+        devices: where pages go that do not fit compressed: ``"auto"`` or
+            ``"PATH"``, each with ``[:SIZE][@PRIORITY]`` behind it, and with
+            ``slots:`` before it for plain 4 KiB slots. ``None`` means
+            ``["auto"]``, an empty list none at all.
         codec: ``"lz4"``, ``"zstd"``, ``"zstd:LEVEL"`` or ``"raw"``.
         faults: ``"auto"``, ``"thread"`` or ``"signal"``.
         dedup: which swapped pages with equal bytes share them: ``"off"``,
@@ -266,7 +267,8 @@ class SwapSpace(ArrayMaker):
         """Attach a swap device while everything runs; return it.
 
         Args:
-            path: a file, made if it is not there, or a raw block device.
+            path: a file, made if it is not there, a raw block device, or
+                ``auto`` for a file without a name.
             size: what it may hold; left out, what there is room for.
             priority: 0 to 32767, higher ones are filled first, equal ones in
                 turn; left out, below all others.
@@ -276,7 +278,7 @@ class SwapSpace(ArrayMaker):
         handle = self._require_handle()
         spec = _devices.device_spec(path, size=size, priority=priority, kind=kind)
         _devices.swapon(self._engine, handle, spec)
-        name = os.path.abspath(os.fspath(path))
+        name = device_name(path)
         return next(device for device in self.devices() if device.path == name)
 
     def swapoff(
@@ -289,7 +291,7 @@ class SwapSpace(ArrayMaker):
         ``progress(moved, total)`` is called now and then. An exception in it,
         or Ctrl-C, stops with the device on and nothing lost.
         """
-        name = _devices.device_name(path)
+        name = device_name(path)
         _devices.swapoff(self._engine, self._require_handle(), name, progress)
 
     def devices(self) -> tuple[Device, ...]:

@@ -112,6 +112,30 @@ def test_a_file_taken_off_can_be_used_by_the_next(folder: Path) -> None:
     )
 
 
+def test_the_file_without_a_name_comes_and_goes_by_its_name_auto(folder: Path) -> None:
+    run(
+        """
+        os.chdir(FOLDER)
+        space = vswap.SwapSpace("64M", devices=["auto:384M@2"])
+        first, = space.devices()
+        assert (first.path, first.capacity_bytes, first.priority) == ("auto", 384 * MIB, 2), first
+        a = fill(space)
+        space.swapon("next", size="512M")
+        space.swapoff("auto")
+        assert "kind 'block'" in refused(vswap.VswapError, space.swapon, "auto", kind="block")
+        again = space.swapon("auto", size="448M", priority=3)
+        assert (again.path, again.kind, again.capacity_bytes) == ("auto", "file", 448 * MIB), again
+        space.swapoff("next")
+        verify(a)
+        slots = vswap.SwapSpace("32M", devices=["slots:auto:96M"]).devices()
+        assert [(d.kind, d.capacity_bytes) for d in slots] == [("slots", 96 * MIB)], slots
+        assert sorted(os.listdir()) == ["next"]
+        assert space.check() == ()
+        """,
+        folder,
+    )
+
+
 def test_mistakes_get_one_sentence_and_change_nothing(folder: Path) -> None:
     (folder / "data").write_text("somebody's")
     (folder / "link").symlink_to(folder / "swap")

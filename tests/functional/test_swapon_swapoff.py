@@ -157,6 +157,42 @@ def test_swapoff_of_a_file_without_a_name_is_by_its_name_auto(disk: Path) -> Non
         assert is_clean(running)
 
 
+@pytest.mark.parametrize("told_by", ["option", "environment"])
+def test_the_file_without_a_name_may_have_a_limit_and_comes_back(disk: Path, told_by: str) -> None:
+    words, environ = ["--ram", "48M"], {"VSWAP_SWAP": "auto:224M"}
+    if told_by == "option":
+        words, environ = [*words, "--swap", "auto:224M"], {}
+    options = under_vswap(*words)
+    running = Running(*options, sys.executable, "-c", RANDOM_ROWS, cwd=disk, **environ)
+    try:
+        on = shown(running)["auto"]
+        assert (on["capacity_bytes"], on["priority"]) == (224 * MIB, -1)
+        assert on["used_bytes"] > 80 * MIB
+        assert cli(running, "swapon", f"{disk}/named:256M").returncode == 0
+        assert cli(running, "swapoff", "auto").returncode == 0
+        assert running.work() == ALL_RIGHT
+        done = cli(running, "swapon", "auto:240M", "--priority", "3")
+        assert done.stdout == f"{running.pid}: auto is on (file, 240.0 MiB, priority 3)\n", done
+        assert "on already" in cli(running, "swapon", "auto").stderr
+        assert cli(running, "swapoff", f"{disk}/named").returncode == 0
+        assert running.work() == ALL_RIGHT
+        assert is_clean(running)
+        assert not (disk / "auto").exists()
+    finally:
+        running.end()
+
+
+def test_a_file_truly_called_auto_is_named_with_its_directory(disk: Path) -> None:
+    options = under_vswap("--ram", "48M", "--swap", "./auto:256M")
+    running = Running(*options, sys.executable, "-c", RANDOM_ROWS, cwd=disk)
+    try:
+        assert list(shown(running)) == [f"{disk}/auto"]
+        assert running.work() == ALL_RIGHT
+        assert is_clean(running)
+    finally:
+        running.end()
+
+
 def test_eight_threads_write_while_devices_come_and_go(disk: Path, compiled: Compiler) -> None:
     options = under_vswap("--ram", "40M", "--swap", f"{disk}/0:256M")
     process = subprocess.Popen(

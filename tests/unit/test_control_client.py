@@ -258,6 +258,8 @@ def test_swapon_asks_for_what_was_said(only: Fake, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"{os.getpid()}: /a b is on (file, 1.0 GiB, priority -1)\n"
     assert swapon.main(["/a:2G@7"]) == 0
     assert engine.lines[-1] == b"swapon /a size=2147483648 priority=7\n"
+    assert swapon.main(["auto:2G"]) == 0
+    assert engine.lines[-1] == b"swapon auto size=2147483648\n"
     capsys.readouterr()
     assert swapon.main(["relative", "--json"]) == 0
     assert engine.lines[-1] == f"swapon {os.getcwd()}/relative\n".encode()

@@ -16,6 +16,7 @@ from vswap.run.swapspec import (
     check_swap,
     check_swaps,
     file_system_of,
+    is_automatic,
     split_spec,
 )
 
@@ -57,6 +58,40 @@ def test_a_size_is_what_reads_as_one() -> None:
 def test_none_stands_alone() -> None:
     with pytest.raises(ConfigError, match="combined"):
         check_swaps(["none", "auto"])
+
+
+def test_the_file_without_a_name_may_have_a_size(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(disk)
+    assert check_swap("auto:64M") == f"auto:{64 << 20}"
+    assert check_swap("auto:64M@3") == f"auto:{64 << 20}@3"
+    assert check_swap("slots:auto:64M") == f"slots:auto:{64 << 20}"
+    assert check_swap("./auto:64M") == f"{disk}/auto:{64 << 20}"
+    assert [is_automatic(spec) for spec in ("auto", "slots:auto:67108864", "auto@3")] == [True] * 3
+    assert not any(is_automatic(spec) for spec in ("none", "/auto", "/a/auto:67108864"))
+    assert "too small" in refusal("auto:1K")
+    told = refusal("auto:7000T")
+    assert "no place for a swap file of 7000.0 TiB (/var/tmp has only " in told, told
+
+
+def test_a_size_of_the_file_without_a_name_is_looked_for_on_every_disk(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statvfs(path: str) -> os.statvfs_result:
+        free = 1 << 20 if path == str(disk) else 1 << 14
+        return os.statvfs_result((4096, 4096, free, free, free, 1, 1, 1, 0, 255))
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    assert check_swap("auto:2G", {"TMPDIR": str(disk)}) == f"auto:{2 << 30}"
+    with pytest.raises(ConfigError, match=r"/var/tmp has only 64\.0 MiB free"):
+        check_swap("auto:2G", {})
+
+
+def test_no_device_has_no_size() -> None:
+    for spec in ("none:400M", "none@3", "slots:none:400M"):
+        told = refusal(spec)
+        assert "none is no device" in told and "./none" in told, told
 
 
 def test_a_directory_is_refused(disk: Path) -> None:

@@ -15,7 +15,7 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-pub use auto::{AutoPlace, choose_auto, is_memory_backed};
+pub use auto::{AutoPlace, auto_dirs, choose_auto, is_memory_backed};
 pub use block::is_block_device;
 pub use error::{FileError, Refusal};
 use vswap_units::PAGE_SIZE;

@@ -76,7 +76,8 @@ impl Changes {
 
 impl Engine {
     fn open_and_attach(&self, spec: &DeviceSpec) -> Result<DeviceNumber, DeviceError> {
-        let identity = file_identity(&spec.path);
+        let named = (!spec.is_auto()).then_some(&spec.path);
+        let identity = named.and_then(|path| file_identity(path));
         let same = |name: &str, at: Option<(u64, u64)>| {
             name == spec.path || (at.is_some() && at == identity)
         };
@@ -88,7 +89,7 @@ impl Engine {
         {
             return Err(DeviceError::Twice(spec.path.clone()));
         }
-        let opened = devices::open_one(spec, self.ram())?;
+        let opened = devices::open_one(spec, self.ram(), &self.auto_dirs)?;
         let number = opened.attach(store).map_err(|errno| match errno {
             Errno::ENOSPC => DeviceError::TooMany,
             Errno::EINVAL => DeviceError::TooSmall(spec.path.clone()),

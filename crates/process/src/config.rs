@@ -20,6 +20,9 @@ const POOL_PERCENT: u32 = 35;
 /// Before what names a file: plain slots on it.
 const SLOTS: &str = "slots:";
 
+/// In place of a device: RAM only.
+const NONE: &str = "none";
+
 /// How faults reach the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Faults {
@@ -34,9 +37,7 @@ pub enum Faults {
 /// Where swapped pages may rest besides RAM.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SwapSpec {
-    /// One file without a name in the usual places.
-    Auto,
-    /// A file or block device at a path.
+    /// A file or block device at a path, or the file without a name.
     Device(DeviceSpec),
     /// Plain 4 KiB slots on a file found in one of the ways above.
     Slots(Box<SwapSpec>),
@@ -45,7 +46,6 @@ pub enum SwapSpec {
 impl fmt::Display for SwapSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => f.write_str("auto"),
             Self::Device(spec) => spec.fmt(f),
             Self::Slots(file) => write!(f, "{SLOTS}{file}"),
         }
@@ -189,9 +189,9 @@ impl Config {
                     _ => return Err(wrong("process or space")),
                 }
             }
-            "swap" => self
-                .add_swap(value)
-                .ok_or_else(|| wrong("auto, none, PATH[:SIZE][@PRIORITY] or slots:PATH[:SIZE]"))?,
+            "swap" => self.add_swap(value).ok_or_else(|| {
+                wrong("none, or auto or PATH with [:SIZE][@PRIORITY] and slots: before it or not")
+            })?,
             "codec" => {
                 self.codec = codec(value).ok_or_else(|| wrong("lz4, zstd[:LEVEL] or raw"))?
             }
@@ -243,7 +243,7 @@ impl Config {
     fn add_swap(&mut self, value: &str) -> Option<()> {
         match value {
             "" => return None,
-            "none" => self.swap.clear(),
+            NONE => self.swap.clear(),
             _ => {
                 let spec = match value.strip_prefix(SLOTS) {
                     Some("") => return None,
@@ -272,11 +272,9 @@ pub fn check_ram(bytes: u64) -> Result<(), ConfigError> {
 }
 
 fn file_spec(value: &str) -> Option<SwapSpec> {
-    if value == "auto" {
-        return Some(SwapSpec::Auto);
-    }
     let spec = DeviceSpec::from_word(value);
-    spec.check().ok().map(|()| SwapSpec::Device(spec))
+    let is_file = spec.path != NONE && spec.check().is_ok();
+    is_file.then_some(SwapSpec::Device(spec))
 }
 
 fn size(value: &str) -> Option<u64> {
@@ -309,7 +307,7 @@ mod tests {
             config.swap,
             [
                 SwapSpec::Device(DeviceSpec::from_word("/a/b:2G@3")),
-                SwapSpec::Auto
+                SwapSpec::Device(DeviceSpec::auto())
             ]
         );
         assert_eq!(config.codec, CodecKind::Zstd(3));
@@ -326,12 +324,26 @@ mod tests {
         assert_eq!(
             config.swap,
             [
-                slots(SwapSpec::Auto),
+                slots(SwapSpec::Device(DeviceSpec::auto())),
                 slots(SwapSpec::Device(DeviceSpec::from_word("/a:1G")))
             ]
         );
         assert_eq!(config.swap[1].to_string(), "slots:/a:1073741824");
         assert!(Config::from_text("ram=300M\nswap=slots:").is_err());
+    }
+
+    #[test]
+    fn the_file_without_a_name_may_have_a_size_and_no_device_none() {
+        let config = Config::from_text("ram=300M\nswap=auto:400M@3\nswap=./auto").unwrap();
+        let [SwapSpec::Device(sized), SwapSpec::Device(named)] = config.swap.as_slice() else {
+            panic!("two devices: {:?}", config.swap);
+        };
+        assert!(sized.is_auto() && !named.is_auto());
+        assert_eq!((sized.size, sized.priority), (Some(400 << 20), Some(3)));
+        for word in ["none:400M", "none@3", "slots:none", "slots:none:400M"] {
+            let error = Config::from_text(&format!("ram=300M\nswap={word}")).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
     }
 
     #[test]
@@ -369,7 +381,7 @@ mod tests {
         assert_eq!(Config::from_env(&|_| None).unwrap(), None);
         let on = |key: &str| (key == "VSWAP_RAM").then(|| "100M".to_string());
         let config = Config::from_env(&on).unwrap().unwrap();
-        assert_eq!(config.swap, [SwapSpec::Auto]);
+        assert_eq!(config.swap, [SwapSpec::Device(DeviceSpec::auto())]);
         let off = |key: &str| match key {
             "VSWAP" => Some("off".to_string()),
             _ => Some("100M".to_string()),

@@ -4,17 +4,20 @@ use std::fmt;
 
 use vswap_platform::errno::Errno;
 use vswap_platform::file::FileError;
-use vswap_store::device::DeviceKind;
+use vswap_store::device::{DeviceKind, DeviceOptions};
 use vswap_store::{SEGMENT_BYTES, StoreError};
 use vswap_units::Bytes;
 
 /// Priorities that may be given, as with the kernel's swapon.
 const PRIORITIES: std::ops::RangeInclusive<i32> = 0..=32767;
 
+/// What the file without a name is called. A file truly called so is `./auto`.
+const AUTO: &str = "auto";
+
 /// A device to be attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceSpec {
-    /// Where it is.
+    /// Where it is; `auto`: a file without a name in the usual places.
     pub path: String,
     /// Bytes it may hold; `None`: what there is room for.
     pub size: Option<u64>,
@@ -25,6 +28,18 @@ pub struct DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// The file without a name, as large as is usual.
+    #[must_use]
+    pub fn auto() -> Self {
+        Self::from_word(AUTO)
+    }
+
+    /// Whether this is the file without a name.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        self.path == AUTO
+    }
+
     /// Reads `key=value` lines: `path`, `size`, `priority`, `kind`.
     ///
     /// # Errors
@@ -60,6 +75,15 @@ impl DeviceSpec {
             size,
             priority: priority.map(i32::from),
             kind: None,
+        }
+    }
+
+    /// What the store is told of it.
+    pub(crate) fn options(&self, kind: DeviceKind) -> DeviceOptions {
+        DeviceOptions {
+            name: self.path.clone(),
+            kind,
+            priority: self.priority,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Opens what the configuration or `swapon` names, and builds the swap layer
 //! over it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use vswap_platform::errno::Errno;
-use vswap_platform::file::{self, FileError, SwapFile};
+use vswap_platform::file::{self, SwapFile};
 use vswap_store::device::{DeviceInfo, DeviceKind, DeviceOptions, FileDevice, SwapDevice};
 use vswap_store::{SEGMENT_BYTES, Store, StoreOptions};
 use vswap_units::Bytes;
@@ -22,9 +22,6 @@ const READAHEAD_PART: u64 = 64;
 
 /// Segments that devices attached later may have (a terabyte). Address space only.
 const LATER_PLACES: u64 = 1 << 22;
-
-/// What the file without a name is called.
-pub const AUTO: &str = "auto";
 
 const SEGMENT: u64 = SEGMENT_BYTES as u64;
 
@@ -71,9 +68,9 @@ impl Opened {
 /// # Errors
 /// A sentence naming the path and what to do.
 pub fn open(config: &Config) -> Result<Vec<Opened>, DeviceError> {
-    let mut opened = Vec::new();
+    let (mut opened, auto_dirs) = (Vec::new(), file::auto_dirs());
     for spec in &config.swap {
-        opened.extend(open_spec(spec, config.ram)?);
+        opened.extend(open_spec(spec, config.ram, &auto_dirs)?);
     }
     if config.direct && opened.is_empty() {
         return Err(DeviceError::NoSlots);
@@ -83,12 +80,16 @@ pub fn open(config: &Config) -> Result<Vec<Opened>, DeviceError> {
 
 /// `None` where no file was asked for by name and none can be had: RAM alone is a
 /// way to work, and the report shows that nothing was written.
-fn open_spec(spec: &SwapSpec, ram: u64) -> Result<Option<Opened>, DeviceError> {
+fn open_spec(
+    spec: &SwapSpec,
+    ram: u64,
+    auto_dirs: &[PathBuf],
+) -> Result<Option<Opened>, DeviceError> {
     match spec {
-        SwapSpec::Auto => Ok(open_auto(ram).ok()),
-        SwapSpec::Device(spec) => open_one(spec, ram).map(Some),
+        SwapSpec::Device(spec) if spec.is_auto() => Ok(open_one(spec, ram, auto_dirs).ok()),
+        SwapSpec::Device(spec) => open_one(spec, ram, auto_dirs).map(Some),
         SwapSpec::Slots(file) => {
-            let mut opened = open_spec(file, ram)?;
+            let mut opened = open_spec(file, ram, auto_dirs)?;
             if let Some(opened) = &mut opened {
                 opened.options.kind = DeviceKind::Slots;
             }
@@ -97,22 +98,15 @@ fn open_spec(spec: &SwapSpec, ram: u64) -> Result<Option<Opened>, DeviceError> {
     }
 }
 
-fn open_auto(ram: u64) -> Result<Opened, FileError> {
-    let place = file::choose_auto(ram)?;
-    let file = SwapFile::open_unnamed(&place.dir)?;
-    let options = DeviceOptions {
-        name: AUTO.to_owned(),
-        ..DeviceOptions::default()
-    };
-    Ok(opened(file, place.max_bytes, options))
-}
-
-/// Opens one device for a budget of `ram` bytes.
+/// Opens one device for a budget of `ram` bytes; `auto_dirs`: where one without a name may be.
 ///
 /// # Errors
 /// A sentence naming the path and what to do.
-pub fn open_one(spec: &DeviceSpec, ram: u64) -> Result<Opened, DeviceError> {
+pub fn open_one(spec: &DeviceSpec, ram: u64, auto_dirs: &[PathBuf]) -> Result<Opened, DeviceError> {
     spec.check()?;
+    if spec.is_auto() {
+        return open_auto(spec, ram, auto_dirs);
+    }
     let path = Path::new(&spec.path);
     let kind = spec.kind.unwrap_or_else(|| kind_of(path));
     // Slots are cut into whatever is there.
@@ -142,12 +136,17 @@ pub fn open_one(spec: &DeviceSpec, ram: u64) -> Result<Opened, DeviceError> {
         }
         (size, _) => size.unwrap_or(most),
     };
-    let options = DeviceOptions {
-        name: spec.path.clone(),
-        kind,
-        priority: spec.priority,
-    };
-    Ok(opened(file, bytes, options))
+    Ok(opened(file, bytes, spec.options(kind)))
+}
+
+fn open_auto(spec: &DeviceSpec, ram: u64, auto_dirs: &[PathBuf]) -> Result<Opened, DeviceError> {
+    let kind = spec.kind.unwrap_or(DeviceKind::File);
+    if !matches!(kind, DeviceKind::File | DeviceKind::Slots) {
+        return Err(DeviceError::Kind(kind));
+    }
+    let place = file::choose_auto(auto_dirs, ram, spec.size).map_err(DeviceError::File)?;
+    let file = SwapFile::open_unnamed(&place.dir).map_err(DeviceError::File)?;
+    Ok(opened(file, place.max_bytes, spec.options(kind)))
 }
 
 /// What is there says what it is; what is not there yet becomes a file.

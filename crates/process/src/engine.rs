@@ -7,10 +7,12 @@
 //! (25), desk (27), block (30), frames and victims (35), then the floors below.
 
 use std::mem::ManuallyDrop;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vswap_platform::errno::Errno;
+use vswap_platform::file;
 use vswap_platform::map::AnonMap;
 use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread::Thread;
@@ -103,6 +105,7 @@ pub struct Engine {
     /// No device takes more, as far as is known.
     pub(crate) devices_full: DevicesFull,
     private_fds: RankedMutex<Vec<i32>, 8>,
+    pub(crate) auto_dirs: Vec<PathBuf>,
     high_water: AtomicU64,
     live_blocks: AtomicI64,
     retired: AtomicBool,
@@ -155,6 +158,7 @@ impl Engine {
             handles: RankedMutex::new(Vec::with_capacity(64)),
             control: Slots::default(),
             streams: Streams::default(),
+            auto_dirs: file::auto_dirs(),
             zeros: zero_block().map_err(StartError::Memory)?,
             counters: Counters::new(),
             latency: LatencyHistogram::new(),

@@ -17,7 +17,7 @@ from vswap.run.resolve import (
     resolve,
     restore_python_signals,
 )
-from vswap.run.swapspec import automatic_directories, automatic_directory
+from vswap.run.swapspec import automatic_directories, automatic_directory, is_automatic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _run_plainly(command: Command, options: RunOptions, environ: Mapping[str, st
 
 def _tell_of_missing_disk(options: RunOptions, environ: Mapping[str, str]) -> None:
     """Say that ``--swap auto`` found no disk: the run goes on, in compressed RAM alone."""
-    if "auto" in options.swap and automatic_directory(environ) is None:
+    if any(map(is_automatic, options.swap)) and automatic_directory(environ) is None:
         reasons = "; ".join(f"{d.path} {d.refusal}" for d in automatic_directories(environ))
         say(f"no place for a swap file ({reasons}): pages can only be compressed in RAM")
 

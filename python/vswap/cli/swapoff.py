@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +15,11 @@ from vswap.cli.progress import bytes_bar, no_bar
 from vswap.errors import ConfigError
 from vswap.monitor.control import CancelledError, Control
 from vswap.monitor.sockets import Endpoint, endpoint
+from vswap.run.swapspec import device_name
 from vswap.sizes import format_size
 
 INTERRUPTED = 130
 """Exit status where somebody ended it with Ctrl-C."""
-
-_UNNAMED = "auto"
-"""What the engine calls the file without a name."""
 
 Bar = Callable[[int, int], None]
 
@@ -44,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(list(words))
     if not given.device:
         raise ConfigError("a swap path is missing")
-    path = given.device if given.device == _UNNAMED else os.path.abspath(given.device)
+    path = device_name(given.device)
     target = endpoint(given.pid)
     try:
         moved = swapoff(target, path, _bar(path))

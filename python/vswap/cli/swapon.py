@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from vswap.errors import ConfigError, VswapError
 from vswap.monitor.control import Control
 from vswap.monitor.discover import programs
 from vswap.monitor.sockets import Endpoint, endpoint, endpoints, endpoints_of
-from vswap.run.swapspec import split_priority, split_spec
+from vswap.run.swapspec import device_name, split_priority, split_spec
 from vswap.sizes import format_count, format_size
 
 _TITLES = ("PID", "DEVICE", "KIND", "PRIORITY", "SIZE", "USED", "WRITTEN", "READ", "ERRORS",
@@ -53,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "device", nargs="?", metavar="PATH[:SIZE]", help="a file (made if missing) or block device"
+        "device",
+        nargs="?",
+        metavar="PATH[:SIZE]",
+        help="a file (made if missing), a block device, or auto: a file without a name",
     )
     parser.add_argument(
         "--pid", metavar="PID[/SPACE]", help="which program; may be left out where there is one"
@@ -77,7 +79,7 @@ def request_of(device: str, priority: int | None, kind: str | None) -> list[str]
     priority = behind if priority is None else priority
     if priority is not None and not 0 <= priority <= 32767:
         raise ConfigError(f"a priority is a number from 0 to 32767, not {priority}")
-    request = ["swapon", os.path.abspath(path)]
+    request = ["swapon", device_name(path)]
     request += [f"size={size}"] if size is not None else []
     request += [f"priority={priority}"] if priority is not None else []
     request += [f"kind={kind}"] if kind is not None else []

@@ -32,10 +32,10 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
     ),
     (
         "--swap",
-        "auto|none|[slots:]PATH[:SIZE]",
+        "none|[slots:]auto|PATH[:SIZE]",
         "where pages go that do not fit compressed; may be repeated (default auto: one file "
-        "without a name in /var/tmp or $TMPDIR); slots:PATH and slots:auto are plain 4 KiB slots "
-        "for pages that do not compress",
+        "without a name in /var/tmp or $TMPDIR, at most SIZE; a file called auto is ./auto); "
+        "slots:PATH and slots:auto are plain 4 KiB slots for pages that do not compress",
     ),
     ("--codec", "lz4|zstd[:LEVEL]|raw", "compression (default lz4; raw: none, for measuring)"),
     (
@@ -75,7 +75,7 @@ class RunOptions:
         self.ram = _ram(_value(given, "--ram", environ))
         self.direct = "--direct" in given or _virtual_is_off(environ)
         specs = given.get("--swap") or _swaps(environ) or usual_swap(direct=self.direct)
-        self.swap = tuple(check_swaps(specs))
+        self.swap = tuple(check_swaps(specs, environ))
         if self.direct:
             check_direct(self.swap)
         self.codec = check_codec(_value(given, "--codec", environ) or "lz4")

@@ -22,6 +22,12 @@ HEADER_MAGIC = b"VSWAPSW1"
 LEAST_FREE = 16 * MIB
 """Less free disk than this and a swap file is not worth having."""
 
+AUTO = "auto"
+"""The file without a name; a file truly called so is ``./auto``."""
+
+NONE = "none"
+"""No device at all."""
+
 SLOTS = "slots:"
 """Before what names a file: plain 4 KiB slots on it instead of segments."""
 
@@ -43,34 +49,72 @@ class SwapDirectory:
         self.refusal = refusal
 
 
-def check_swaps(specs: Sequence[str]) -> list[str]:
+def check_swaps(specs: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return all specs checked; ``none`` stands alone."""
-    checked = [check_swap(spec) for spec in specs]
-    if "none" in checked and len(checked) > 1:
+    checked = [check_swap(spec, environ) for spec in specs]
+    if NONE in checked and len(checked) > 1:
         raise ConfigError("--swap none cannot be combined with another --swap")
     return checked
 
 
-def check_swap(spec: str) -> str:
+def check_swap(spec: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the spec as the engine takes it, or raise ConfigError.
 
-    ``auto`` and ``none`` stay; a path becomes absolute, its size bytes.
-    ``slots:`` before either stays too.
+    ``auto`` and ``none`` stay; a path becomes absolute, sizes bytes.
+    ``slots:`` before a file stays too.
     """
-    if spec in ("auto", "none"):
-        return spec
     if spec.startswith(SLOTS):
-        return SLOTS + _check_slots(spec.removeprefix(SLOTS))
+        return SLOTS + _check_slots(spec.removeprefix(SLOTS), environ)
     rest, priority = split_priority(spec)
     path, size = split_spec(rest)
     if not path:
         raise ConfigError("a swap path is missing; use auto, none or PATH[:SIZE][@PRIORITY]")
+    if path == NONE:
+        return _check_none(spec)
     if "," in path or "\n" in path:
         raise ConfigError(f"a swap path may not contain a comma or a line break: {path!r}")
-    absolute = os.path.abspath(path)
-    _check_path(absolute, size)
-    sized = absolute if size is None else f"{absolute}:{size}"
+    if path == AUTO:
+        _check_automatic(size, environ)
+    else:
+        path = device_name(path)
+        _check_path(path, size)
+    sized = path if size is None else f"{path}:{size}"
     return sized if priority is None else f"{sized}@{priority}"
+
+
+def device_name(path: str | os.PathLike[str]) -> str:
+    """Return what the engine calls the device at ``path``."""
+    name = os.fspath(path)
+    return name if name == AUTO else os.path.abspath(name)
+
+
+def is_automatic(spec: str) -> bool:
+    """Return whether a checked spec means the file without a name."""
+    return split_spec(split_priority(spec.removeprefix(SLOTS))[0])[0] == AUTO
+
+
+def _check_none(spec: str) -> str:
+    """Refuse what can only be said of a device."""
+    if spec != NONE:
+        raise ConfigError(
+            f"--swap none is no device, and {spec!r} gives it a size or a priority; "
+            f"write none, or auto{spec.removeprefix(NONE)}, or ./none for a file called none"
+        )
+    return spec
+
+
+def _check_automatic(size: int | None, environ: Mapping[str, str]) -> None:
+    """Refuse a size of the file without a name that no disk has room for."""
+    if size is None or automatic_directory(environ, size) is not None:
+        return
+    reasons = "; ".join(
+        f"{d.path} {d.refusal or f'has only {format_size(d.free_bytes)} free'}"
+        for d in automatic_directories(environ)
+    )
+    raise ConfigError(
+        f"no place for a swap file of {format_size(size)} ({reasons}); "
+        f"ask for less, or name a file on another disk"
+    )
 
 
 def split_priority(spec: str) -> tuple[str, int | None]:
@@ -85,7 +129,7 @@ def split_priority(spec: str) -> tuple[str, int | None]:
 
 def usual_swap(*, direct: bool) -> list[str]:
     """Return what is meant where no device is named; ``direct``: without the virtual layer."""
-    return [f"{SLOTS}auto" if direct else "auto"]
+    return [f"{SLOTS}{AUTO}" if direct else AUTO]
 
 
 def check_direct(specs: Sequence[str]) -> None:
@@ -97,11 +141,11 @@ def check_direct(specs: Sequence[str]) -> None:
         )
 
 
-def _check_slots(file: str) -> str:
+def _check_slots(file: str, environ: Mapping[str, str]) -> str:
     """Return the file of a slots device, or raise ConfigError."""
-    if file == "none" or file.startswith(SLOTS):
+    if file == NONE or file.startswith(SLOTS):
         raise ConfigError(f"slots need a file: slots:auto or slots:PATH[:SIZE], not slots:{file}")
-    return check_swap(file)
+    return check_swap(file, environ)
 
 
 def split_spec(spec: str) -> tuple[str, int | None]:
@@ -191,9 +235,10 @@ def automatic_directories(environ: Mapping[str, str]) -> Iterator[SwapDirectory]
             yield _automatic(path)
 
 
-def automatic_directory(environ: Mapping[str, str]) -> SwapDirectory | None:
-    """Return the directory ``--swap auto`` will use, or None."""
-    return next((d for d in automatic_directories(environ) if d.refusal is None), None)
+def automatic_directory(environ: Mapping[str, str], size: int = 0) -> SwapDirectory | None:
+    """Return the directory ``--swap auto`` will use for a file of this size, or None."""
+    usable = (d for d in automatic_directories(environ) if d.refusal is None)
+    return next((d for d in usable if d.free_bytes >= size), None)
 
 
 def _automatic(path: str) -> SwapDirectory:

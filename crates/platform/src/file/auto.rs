@@ -19,36 +19,53 @@ const LEAST_ROOM: u64 = 16 << 20;
 pub struct AutoPlace {
     /// The directory for [`SwapFile::open_unnamed`].
     pub dir: PathBuf,
-    /// Half of the disk's free space, and at most four times the RAM budget.
+    /// What was asked for; else half of the disk's free space, and at most four times
+    /// the RAM budget.
     pub max_bytes: u64,
 }
 
-/// /var/tmp, else $TMPDIR: the first that is a writable directory on a disk
-/// with room. Found out by making a file there, which is gone again on return.
-pub fn choose_auto(ram_bytes: u64) -> Result<AutoPlace, FileError> {
+/// The usual places: /var/tmp, else $TMPDIR. Asks the environment, which a running
+/// program may change under us: to be called at the start, and kept.
+#[must_use]
+pub fn auto_dirs() -> Vec<PathBuf> {
     let mut dirs = vec![PathBuf::from("/var/tmp")];
     dirs.extend(
         std::env::var_os("TMPDIR")
             .filter(|d| !d.is_empty())
             .map(PathBuf::from),
     );
-    choose_among(&dirs, ram_bytes)
+    dirs
 }
 
-pub(super) fn choose_among(dirs: &[PathBuf], ram_bytes: u64) -> Result<AutoPlace, FileError> {
-    let mut refused = Vec::new();
+/// The first of `dirs` that is a writable directory on a disk with room for `wanted`
+/// bytes, or where none has so much, with any room. Found out by making a file
+/// there, which is gone again on return.
+///
+/// # Errors
+/// What stands against each of them.
+pub fn choose_auto(
+    dirs: &[PathBuf],
+    ram_bytes: u64,
+    wanted: Option<u64>,
+) -> Result<AutoPlace, FileError> {
+    let (mut second_best, mut refused) = (None, Vec::new());
     for dir in dirs {
         match room_in(dir) {
             Ok(free) => {
-                return Ok(AutoPlace {
+                let usual = (free / 2).min(ram_bytes.saturating_mul(4));
+                let place = AutoPlace {
                     dir: dir.clone(),
-                    max_bytes: (free / 2).min(ram_bytes.saturating_mul(4)),
-                });
+                    max_bytes: wanted.unwrap_or(usual),
+                };
+                if wanted.is_none_or(|wanted| wanted <= free) {
+                    return Ok(place);
+                }
+                second_best.get_or_insert(place);
             }
             Err(error) => refused.push(error),
         }
     }
-    Err(FileError::no_place(refused))
+    second_best.ok_or_else(|| FileError::no_place(refused))
 }
 
 fn room_in(dir: &Path) -> Result<u64, FileError> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::auto::choose_among;
+use super::auto::choose_auto;
 use super::*;
 
 /// A directory of its own per test, removed at the end.
@@ -248,12 +248,16 @@ fn the_automatic_place_is_the_first_disk_and_bounded() {
         scratch.file("absent"),
         scratch.0.clone(),
     ];
-    let place = choose_among(&dirs, 1 << 20).unwrap();
+    let place = choose_auto(&dirs, 1 << 20, None).unwrap();
     assert_eq!(place.dir, scratch.0);
     assert_eq!(place.max_bytes, 4 << 20);
-    let large = choose_among(&dirs, u64::MAX).unwrap();
+    let large = choose_auto(&dirs, u64::MAX, None).unwrap();
     assert!(large.max_bytes > 8 << 20 && large.max_bytes < u64::MAX / 2);
-    let text = choose_among(&dirs[..2], 1).unwrap_err().to_string();
+    for wanted in [20 << 20, u64::MAX] {
+        let sized = choose_auto(&dirs, 1 << 20, Some(wanted)).unwrap();
+        assert_eq!((sized.dir, sized.max_bytes), (scratch.0.clone(), wanted));
+    }
+    let text = choose_auto(&dirs[..2], 1, None).unwrap_err().to_string();
     assert!(
         text.starts_with("no place for a swap file (/dev/shm "),
         "{text}"

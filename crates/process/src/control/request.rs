@@ -152,8 +152,8 @@ fn device(fields: &[String]) -> Result<DeviceSpec, String> {
         path: first(fields).to_owned(),
         ..DeviceSpec::default()
     };
-    if !spec.path.starts_with('/') {
-        return Err("the path of a swap device begins with '/'".into());
+    if !(spec.path.starts_with('/') || spec.is_auto()) {
+        return Err("the path of a swap device begins with '/', or it is 'auto'".into());
     }
     for option in fields.iter().skip(1) {
         let wrong = || format!("'{}' is no size=, priority= or kind=", short(option));
@@ -280,6 +280,7 @@ mod tests {
         ] {
             assert!(error(line).contains("no size="), "{line:?}");
         }
+        assert!(Request::parse(b"swapon auto size=2G").is_ok());
         assert!(error(b"swapon a").contains("begins with"));
         assert!(error(b"swapon /a size=x").contains("'x'"));
     }
