@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from support.compile import Compiler
 from support.known_gaps import KNOWN_GAPS
+from support.live import flights_command
 from support.sizes import full_sizes
 
 FULL_SECONDS = 4000
@@ -61,3 +63,10 @@ def disk() -> Iterator[Path]:
     """A directory on a disk: /tmp may be RAM."""
     with tempfile.TemporaryDirectory(prefix="vswap-test-", dir="/var/tmp") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def flights_line() -> str:
+    """What the flights job says last without vswap: the hash of all it made."""
+    done = subprocess.run(flights_command(), capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
