@@ -6,12 +6,14 @@ which is how the test itself is tested (`test_the_program_itself_is_right`).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.capability import delivery
+from support.compile import PROGRAMS as PROGRAMS_AT
 from support.program import Finished, Managed, run
 from support.sizes import full_sizes, sized
 
@@ -85,6 +87,16 @@ def test_a_program_that_forks_keeps_its_memory_without_a_swap_file(
     compiled: Compiler, tmp_path: Path, program: tuple[str, ...]
 ) -> None:
     go(compiled, program, managed("thread", swap="none"), tmp_path).succeeded().within(RAM_MIB)
+
+
+def test_a_child_comes_up_and_has_its_environment_although_both_needed_what_was_swapped_out(
+    compiled: Compiler, tmp_path: Path
+) -> None:
+    delivery("thread")
+    library = compiled("thread_local", "-shared", "-fPIC")
+    program = [sys.executable, str(PROGRAMS_AT / "forks_with_its_loader_out.py"), str(library)]
+    done = run(program, Managed(RAM_MIB, faults="thread"), timeout=60, cwd=tmp_path).succeeded()
+    assert done.out == b"both have everything\n", done.describe()
 
 
 @pytest.mark.parametrize("faults", ["thread", "signal"])

@@ -15,6 +15,7 @@ pub mod errno;
 mod fd;
 pub mod file;
 pub mod lazy;
+pub mod loader;
 pub mod log;
 pub mod map;
 pub mod memfd;

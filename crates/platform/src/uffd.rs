@@ -17,6 +17,8 @@ use abi::*;
 pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, FEATURE_WP_UNPOPULATED};
 pub use error::OpenError;
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use crate::errno::Errno;
 use crate::fd;
 
@@ -276,9 +278,24 @@ impl Drop for Userfaultfd {
     }
 }
 
-/// Asked of the C library, not of std: a forked child gets here as well, and
-/// std's lock around the environment may be held by a thread it does not have.
+/// Looked up once: a forked child gets here as well, before anybody serves its faults, and the environment may be swapped
+/// out then. Asked of the C library, not of std, whose lock a thread may hold that the child does not have.
 fn move_is_hidden() -> bool {
+    const UNKNOWN: u8 = 0;
+    const SHOWN: u8 = 1;
+    const HIDDEN: u8 = 2;
+    static MOVE: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match MOVE.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let hidden = environment_hides_move();
+            MOVE.store(if hidden { HIDDEN } else { SHOWN }, Ordering::Relaxed);
+            hidden
+        }
+        known => known == HIDDEN,
+    }
+}
+
+fn environment_hides_move() -> bool {
     // SAFETY: a C string in, a C string of the environment or null out.
     unsafe {
         let value = libc::getenv(c"VSWAP_TEST_NO_MOVE".as_ptr());

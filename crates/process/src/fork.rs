@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use vswap_platform::{arena, log, map, signal, stdio, thread};
+use vswap_platform::{arena, loader, log, map, signal, stdio, thread};
 use vswap_units::{BLOCK_PAGES, CounterKind, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::config::Faults;
@@ -93,7 +93,7 @@ pub fn child() {
 }
 
 impl Engine {
-    /// What the C library touches between the fork and our handlers stays in memory.
+    /// What the C library touches between the fork and the time our threads run stays in memory.
     fn keep_for_fork(&self, keep: bool) {
         let each = |addr: usize, len: usize| {
             if self.owns(addr) && self.owns(addr + len) {
@@ -107,6 +107,8 @@ impl Engine {
             }
         };
         stdio::each_stream(&mut |stream| each(stream, STREAM_BYTES));
+        // For starting the child's engine threads: until they run nobody serves its faults.
+        loader::each_record_with_tls(&mut |record| each(record, loader::RECORD_BYTES));
         let here = stdio::stack_pointer();
         each(here.saturating_sub(STACK_BYTES), STACK_BYTES + PAGE_SIZE);
     }
