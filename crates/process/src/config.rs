@@ -81,6 +81,8 @@ pub struct Config {
     pub tree_fd: Option<i32>,
     /// The same memory as a path, for a process that did not inherit the descriptor.
     pub tree_path: Option<String>,
+    /// Where the memory is open to which whoever records wants every event.
+    pub events_path: Option<String>,
     /// What the library was built from: told to whoever asks over the control socket.
     pub build_id: &'static str,
 }
@@ -110,6 +112,7 @@ impl Default for Config {
             policy: Policy::default(),
             tree_fd: None,
             tree_path: None,
+            events_path: None,
             build_id: "",
         }
     }
@@ -147,6 +150,7 @@ impl Config {
         for key in [
             "codec",
             "dedup",
+            "events_path",
             "faults",
             "min_alloc",
             "policy",
@@ -235,6 +239,7 @@ impl Config {
                 self.tree_fd = Some(value.parse().map_err(|_| wrong("a descriptor"))?);
             }
             "tree_path" => self.tree_path = Some(value.into()),
+            "events_path" => self.events_path = Some(value.into()),
             _ => return Err(ConfigError(format!("'{key}' is not a setting of vswap"))),
         }
         Ok(())

@@ -181,7 +181,7 @@ impl Engine {
             refused_ns: AtomicU64::new(0),
             handler: AtomicUsize::new(0),
             tree: TreeSlot::of(&config),
-            trace: Trace::new().map_err(StartError::Memory)?,
+            trace: Trace::new(config.events_path.as_deref()).map_err(StartError::Memory)?,
             region,
             config,
         })

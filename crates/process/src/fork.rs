@@ -119,6 +119,7 @@ impl Engine {
         if let Some(tree) = &self.tree {
             tree.renew();
         }
+        self.trace.renew_recording();
         let faults = match self.delivery() {
             Delivery::Thread => Faults::Thread,
             Delivery::Signal => Faults::Signal,

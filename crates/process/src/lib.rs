@@ -38,6 +38,7 @@ mod publish;
 mod queues;
 mod ranges;
 mod reclaim;
+mod recording;
 mod recycle;
 mod refault;
 mod region;

@@ -16,10 +16,10 @@ use vswap_platform::errno::Errno;
 use vswap_platform::lazy::LazySlice;
 use vswap_platform::thread::current_tid;
 
+use crate::recording::{Recording, WORDS};
+
 /// Events the ring holds.
 pub const EVENTS: usize = 1 << 16;
-/// Words of an event.
-pub const WORDS: usize = 4;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,8 @@ pub struct Trace {
     on: AtomicBool,
     next: AtomicU64,
     words: LazySlice<AtomicU64>,
+    /// Somebody else's ring, which takes the place of ours.
+    recording: Option<Recording>,
 }
 
 /// When something began, if anybody wants to know.
@@ -49,21 +51,32 @@ pub struct Trace {
 pub struct Began(u64);
 
 impl Trace {
-    /// A ring that is off.
+    /// A ring that is off; or on from the start where somebody records at this path.
     ///
     /// # Errors
     /// ENOMEM without address space.
-    pub fn new() -> Result<Self, Errno> {
+    pub fn new(recorded_at: Option<&str>) -> Result<Self, Errno> {
+        let recording = recorded_at.and_then(Recording::at);
         Ok(Self {
-            on: AtomicBool::new(false),
+            on: AtomicBool::new(recording.is_some()),
             next: AtomicU64::new(0),
             words: LazySlice::reserve(EVENTS * WORDS, EVENTS * WORDS)?,
+            recording,
         })
     }
 
-    /// From now on events are noted, or are not.
+    /// From now on events are noted, or are not; while somebody records they are.
     pub fn set_on(&self, on: bool) {
-        self.on.store(on, Ordering::Release);
+        self.on
+            .store(on || self.recording.is_some(), Ordering::Release);
+    }
+
+    /// In a forked child, whose events are its own.
+    pub fn renew_recording(&self) {
+        if let Some(recording) = &self.recording {
+            recording.renew();
+            self.next.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Before something that may be worth an event.
@@ -106,6 +119,9 @@ impl Trace {
     }
 
     fn place(&self, number: u64) -> Option<&[AtomicU64]> {
+        if let Some(recording) = &self.recording {
+            return recording.place(number);
+        }
         let at = number as usize % EVENTS * WORDS;
         self.words.range(at..at + WORDS)
     }
@@ -114,7 +130,11 @@ impl Trace {
     /// written over meanwhile is left out.
     pub fn read(&self, from: u64, out: &mut [[u64; WORDS]]) -> usize {
         let end = self.next.load(Ordering::Acquire);
-        let oldest = end.saturating_sub(EVENTS as u64).max(from);
+        let held = self
+            .recording
+            .as_ref()
+            .map_or(EVENTS, |ring| ring.events().min(EVENTS));
+        let oldest = end.saturating_sub(held as u64).max(from);
         let mut events = (oldest..end).filter_map(|number| self.event(number));
         let mut count = 0;
         for place in out {
@@ -153,14 +173,14 @@ mod tests {
 
     #[test]
     fn a_ring_that_is_off_notes_nothing() {
-        let trace = Trace::new().unwrap();
+        let trace = Trace::new(None).unwrap();
         trace.end(trace.begin(), Event::SwapIn, 7);
         assert_eq!(numbers(&trace, 0), Vec::<u64>::new());
     }
 
     #[test]
     fn events_are_read_in_order_with_what_they_were_about() {
-        let trace = Trace::new().unwrap();
+        let trace = Trace::new(None).unwrap();
         trace.set_on(true);
         for page in 10..13 {
             trace.end(trace.begin(), Event::SwapOut, page);
@@ -174,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_loses_the_oldest() {
-        let trace = Trace::new().unwrap();
+        let trace = Trace::new(None).unwrap();
         trace.set_on(true);
         for page in 0..EVENTS as u64 + 5 {
             trace.end(trace.begin(), Event::Free, page);
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_reader_beside_writers_sees_whole_events_only() {
-        let trace = Trace::new().unwrap();
+        let trace = Trace::new(None).unwrap();
         trace.set_on(true);
         std::thread::scope(|scope| {
             for thread in 0..2_u64 {
