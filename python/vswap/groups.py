@@ -368,7 +368,10 @@ def make_group(space: Space, name: str, parent: Group | None, limits: str) -> Gr
     )
     if code < 0:
         raise error_for(code, ffi.string(sentence).decode(errors="replace"))
-    return Group(space, int(out[0]), name if parent is None else f"{parent.path}/{name}")
+    # A group made for the whole program (`vswap run --group`) is above one without a parent.
+    key = int(out[0])
+    path = next(str(told["path"]) for told in told_groups(space) if told["id"] == key)
+    return Group(space, key, path)
 
 
 def limits_text(

@@ -65,6 +65,7 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
         "VSWAP_SWAP": "none",
         "VSWAP_CODEC": "zstd",
         "VSWAP_DEDUP": "off",
+        "VSWAP_GROUP": "web:zswap_max=4M",
         "VSWAP_FAULTS": "thread",
         "VSWAP_MIN_ALLOC": "1M",
         "VSWAP_VIRTUAL": "yes",
@@ -76,7 +77,7 @@ def test_every_option_is_read_from_the_environment_and_the_line_wins() -> None:
     options = parse_run(["c"], environ)
     assert (options.ram, options.swap, options.codec) == (64 * MIB, ("none",), "zstd")
     assert (options.faults, options.min_alloc, options.report_json) == ("thread", MIB, "/j")
-    assert options.dedup == "off"
+    assert (options.dedup, options.group) == ("off", f"web:zswap_max={4 * MIB}")
     assert options.report
     assert options.allow_unmanaged
     assert parse_run(["--ram", "32M", "c"], environ).ram == 32 * MIB
@@ -102,6 +103,12 @@ def test_the_defaults_are_those_of_the_documents() -> None:
         (["--codec", "lz4:3", "c"], "lz4:3"),
         (["--dedup", "always", "c"], "always"),
         (["--faults", "maybe", "c"], "maybe"),
+        (["--group", ":ram_max=1M", "c"], "not a group"),
+        (["--group", "web:ram_max", "c"], "not SETTING=VALUE"),
+        (["--group", "web:ram_max=lots", "c"], "lots"),
+        (["--group", "web:speed=11", "c"], "no setting"),
+        (["--group", "web:writeback=maybe", "c"], "no setting"),
+        (["--group", "web", "--direct", "c"], "nobody is charged"),
         (["--min-alloc", "1", "c"], "4096"),
         (["--ram", "64M"], "no command"),
         ([], "no command"),
@@ -150,6 +157,15 @@ def test_the_command_is_started_with_the_engine_and_its_configuration() -> None:
         "VSWAP_TREE_FD": "200",
         "VSWAP_TREE_PATH": path,
     }
+
+
+def test_a_group_is_told_to_the_engine_with_whole_sizes_and_paths() -> None:
+    spec = "web:ram_max=1.5M,zswap_max=none,writeback=off,device=swap,device=auto"
+    options = parse_run(["--group", spec, "c"], {})
+    told = f"web:ram_max={3 * MIB // 2},zswap_max=none,writeback=off,device={os.getcwd()}/swap"
+    assert command_environment({}, options, "/lib", None)["VSWAP_GROUP"] == f"{told},device=auto"
+    plain = parse_run(["c"], {})
+    assert "VSWAP_GROUP" not in command_environment({"VSWAP_GROUP": "old"}, plain, "/lib", None)
 
 
 def test_another_engine_is_taken_out_of_the_preload_list() -> None:

@@ -46,14 +46,6 @@ pub enum AllocKind {
     Map(Prot),
 }
 
-/// Pages that runs of a group are multiples of.
-fn unit_of(group: GroupId) -> usize {
-    match group {
-        GroupId::ROOT => 1,
-        _ => BLOCK_PAGES,
-    }
-}
-
 impl Engine {
     /// Hands out `bytes` (rounded up to pages) at a multiple of `align`;
     /// `None` is ENOMEM: no address space, or nothing more can be moved out.
@@ -61,8 +53,18 @@ impl Engine {
         self.allocate_for(GroupId::ROOT, bytes, align, kind)
     }
 
-    /// [`Engine::allocate`] at the cost of a group. Its runs are whole blocks, so
-    /// that no block has two payers.
+    /// Pages that runs of a group are multiples of: whole blocks, so that no block has
+    /// two payers. Of the one that pays for everything else single pages: what is not
+    /// its own is whole blocks, and mappings are given back page by page.
+    fn unit_of(&self, group: GroupId) -> usize {
+        if group == self.groups.payer(GroupId::ROOT) {
+            1
+        } else {
+            BLOCK_PAGES
+        }
+    }
+
+    /// [`Engine::allocate`] at the cost of a group.
     pub fn allocate_for(
         &self,
         group: GroupId,
@@ -70,7 +72,8 @@ impl Engine {
         align: usize,
         kind: AllocKind,
     ) -> Option<usize> {
-        let unit = unit_of(group);
+        let group = self.groups.payer(group);
+        let unit = self.unit_of(group);
         let pages = bytes.checked_add(PAGE_SIZE - 1)? >> PAGE_SHIFT;
         let pages = pages.checked_next_multiple_of(unit)?;
         let refused = self.groups.is_ending(group)
@@ -142,7 +145,7 @@ impl Engine {
     }
 
     /// Who pays for the block that a page is in.
-    fn group_of_page(&self, page: u64) -> GroupId {
+    pub(crate) fn group_of_page(&self, page: u64) -> GroupId {
         self.region.group_of(page as usize / BLOCK_PAGES)
     }
 
@@ -300,7 +303,7 @@ impl Engine {
             return false;
         };
         let group = self.group_of_page(page as u64);
-        let pages = pages.next_multiple_of(unit_of(group)) as u64;
+        let pages = pages.next_multiple_of(self.unit_of(group)) as u64;
         let mut runs = self.runs.lock();
         let Some(head) = runs.find(page as u64) else {
             return false;

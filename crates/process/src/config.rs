@@ -65,6 +65,9 @@ pub struct Config {
     pub codec: CodecKind,
     /// Which pages with equal bytes share them.
     pub dedup: Dedup,
+    /// The group that all memory of the program belongs to: its name, and its limits
+    /// as lines. `None`: the root, which has none.
+    pub group: Option<(String, String)>,
     /// No virtual layer: pages go from their frames to plain slots. For measuring.
     pub direct: bool,
     /// Fault delivery.
@@ -105,6 +108,7 @@ impl Default for Config {
             swap: Vec::new(),
             codec: CodecKind::Lz4,
             dedup: Dedup::default(),
+            group: None,
             direct: false,
             faults: Faults::Auto,
             min_alloc: None,
@@ -152,6 +156,7 @@ impl Config {
             "dedup",
             "events_path",
             "faults",
+            "group",
             "min_alloc",
             "policy",
             "tree_fd",
@@ -209,6 +214,10 @@ impl Config {
                     "signal" => Faults::Signal,
                     _ => return Err(wrong("auto, thread or signal")),
                 }
+            }
+            "group" => {
+                let (name, limits) = value.split_once(':').unwrap_or((value, ""));
+                self.group = Some((name.to_owned(), limits.replace(',', "\n")));
             }
             "virtual" => {
                 self.direct = match value {
@@ -349,6 +358,18 @@ mod tests {
             let error = Config::from_text(&format!("ram=300M\nswap={word}")).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn the_group_of_everything_is_a_name_and_its_limits() {
+        let group = |text: &str| Config::from_text(text).unwrap().group;
+        assert_eq!(group("ram=300M"), None);
+        let named = |limits: &str| Some(("job".to_owned(), limits.to_owned()));
+        assert_eq!(group("ram=300M\ngroup=job"), named(""));
+        assert_eq!(
+            group("ram=300M\ngroup=job:zswap_max=20M,writeback=off"),
+            named("zswap_max=20M\nwriteback=off")
+        );
     }
 
     #[test]

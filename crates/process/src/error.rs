@@ -7,6 +7,7 @@ use vswap_platform::uffd::OpenError;
 
 use crate::config::ConfigError;
 use crate::device_spec::DeviceError;
+use crate::groups::GroupError;
 
 /// Why an engine could not start; displays as one sentence that says what to do.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum StartError {
     Userfaultfd(OpenError),
     /// A swap file cannot be used.
     Device(DeviceError),
+    /// The group of all memory cannot be made.
+    Group(GroupError),
     /// No thread could be started.
     Thread(Errno),
     /// Not enough address space or memory for the engine's own tables.
@@ -29,6 +32,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => error.fmt(f),
             Self::Userfaultfd(error) => error.fmt(f),
             Self::Device(error) => error.fmt(f),
+            Self::Group(error) => write!(f, "the group of this program: {error}"),
             Self::Thread(error) => write!(
                 f,
                 "no thread could be started ({error}); raise RLIMIT_NPROC or the cgroup's pids.max"

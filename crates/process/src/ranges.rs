@@ -67,7 +67,10 @@ impl Engine {
         // Unmapping what is not mapped is no error on Linux; nothing to give back then.
         let given = runs.release_held(first as u64, count as u64);
         if given > 0 {
+            let group = self.group_of_page(first as u64);
             self.counters.handed_out_bytes.sub(given << PAGE_SHIFT);
+            self.groups
+                .hand_out(group, -((given << PAGE_SHIFT) as i64), -1);
             self.count_live(-1);
         }
         Ok(())

@@ -31,6 +31,12 @@ impl Engine {
         if up.is_err() {
             registry::remove(&engine);
         }
-        up.map(|()| engine)
+        up?;
+        let grouped = engine.make_usual_group();
+        if grouped.is_err() {
+            registry::remove(&engine);
+            engine.shut_down();
+        }
+        grouped.map_err(StartError::Group).map(|()| engine)
     }
 }

@@ -1,4 +1,4 @@
-"""Groups on the command line: the tree in ``vswap stat``, and ``vswap set --drain``."""
+"""Groups on the command line: the tree in ``vswap stat``, ``vswap set --drain`` and ``--limit``."""
 
 from __future__ import annotations
 
@@ -8,32 +8,50 @@ from typing import Any
 from vswap.cli.tables import print_table
 from vswap.errors import ConfigError, VswapError
 from vswap.monitor.control import Control, RefusedError
-from vswap.monitor.sockets import endpoints
+from vswap.monitor.sockets import Endpoint, endpoints
+from vswap.run.groupspec import split_group
 from vswap.sizes import format_count, format_size, parse_size
 
 _TITLES = ("GROUP", "RAM", "MAX", "COMPRESSED", "MAX", "DEVICES", "MAX", "WRITEBACK", "LIMIT HITS",
            "FAILS")  # fmt: skip
 _RIGHT = " rrrrrr rr"
 _PATIENCE_SECONDS = 2.0
+_WHOLE = "/"
+"""The path of what everything belongs to."""
 
 
 def drain(pid: int | None, wanted: str) -> int:
-    """Drain ``GROUP=SIZE`` in the one program that is meant; print how much was moved."""
-    path, equals, size = wanted.partition("=")
-    if not (path and equals):
-        raise ConfigError(f"not GROUP=SIZE: {wanted!r} (write it like web=10M)")
+    """Drain ``GROUP=SIZE``, or ``SIZE`` of all, in the one program that is meant; print how much was moved."""
+    path, equals, size = wanted.rpartition("=")
+    if (equals and not path) or not (equals or wanted[:1].isdigit()):
+        raise ConfigError(f"not GROUP=SIZE or SIZE: {wanted!r} (write it like web=10M, or 10M)")
     count = parse_size(size)
+    target, answer = _ask(pid, "drain", path or _WHOLE, str(count))
+    name = f"{path}: " if path else ""
+    print(f"{target.pid}: {name}{format_size(answer['moved_bytes'])} moved")
+    return 0
+
+
+def limit(pid: int | None, wanted: str) -> int:
+    """Change limits of a group, ``GROUP:SETTING=VALUE,...``, in the one program that is meant."""
+    path, settings = split_group(wanted)
+    if not settings:
+        raise ConfigError(f"nothing to change: {wanted!r} (write it like web:zswap_max=10M)")
+    target, _ = _ask(pid, "limit", path, "\n".join(settings))
+    print(f"{target.pid}: {path}: {', '.join(settings)}")
+    return 0
+
+
+def _ask(pid: int | None, *request: str) -> tuple[Endpoint, dict[str, Any]]:
+    """Ask the one space of a process that has the group; return whose answer it is, and the answer."""
     refusal: RefusedError | None = None
     for target in endpoints(None if pid is None else str(pid)):
         with Control(target) as control:
             try:
-                answer = control.ask("drain", path, str(count))
+                return target, control.ask(*request)
             except RefusedError as error:
                 # Another space of the process may have the group.
                 refusal = error
-                continue
-        print(f"{target.pid}: {path}: {format_size(answer['moved_bytes'])} moved")
-        return 0
     raise refusal or VswapError("no vswap program of yours is running")
 
 

@@ -1,4 +1,4 @@
-"""``vswap set``: change the RAM budget of a running program, or drain one of its groups."""
+"""``vswap set``: change the RAM budget of a running program, or the limits of its groups, or drain one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from vswap.cli.groups import drain
+from vswap.cli.groups import drain, limit
 from vswap.errors import VswapError
 from vswap.monitor.discover import Program, program
 from vswap.monitor.memory import read_stats, write_ram
@@ -27,12 +27,21 @@ def main(words: Sequence[str]) -> int:
     what.add_argument("--ram", metavar="SIZE|PERCENT", help="the new RAM budget")
     what.add_argument(
         "--drain",
-        metavar="GROUP=SIZE",
-        help="move that much of a group's compressed pages to a device, and say how much was moved",
+        metavar="[GROUP=]SIZE",
+        help="move that much of a group's compressed pages, or of all, to a device, and say how "
+        "much was moved",
+    )
+    what.add_argument(
+        "--limit",
+        metavar="GROUP:SETTING=VALUE,...",
+        help="change limits of a group: ram_max, zswap_max, swap_max (a size, or none), writeback "
+        "(on or off), device (a path, may be repeated; devices=all for all)",
     )
     given = parser.parse_args(list(words))
     if given.drain is not None:
         return drain(given.pid, given.drain)
+    if given.limit is not None:
+        return limit(given.pid, given.limit)
     return _set_ram(given)
 
 

@@ -31,6 +31,9 @@ def command_environment(
     made["VSWAP_SWAP"] = ",".join(options.swap)
     made["VSWAP_CODEC"] = options.codec
     made["VSWAP_DEDUP"] = options.dedup
+    made.pop("VSWAP_GROUP", None)
+    if options.group:
+        made["VSWAP_GROUP"] = options.group
     made["VSWAP_VIRTUAL"] = "no" if options.direct else "yes"
     made["VSWAP_FAULTS"] = options.faults
     made["VSWAP_MIN_ALLOC"] = "auto" if options.min_alloc is None else str(options.min_alloc)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vswap._config_text import check_codec, check_dedup, check_faults, check_min_alloc
 from vswap.errors import ConfigError
+from vswap.run.groupspec import check_group
 from vswap.run.limits import default_budget, memory_limit
 from vswap.run.swapspec import check_direct, check_swaps, usual_swap
 from vswap.sizes import check_floor, parse_budget
@@ -43,6 +44,12 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
         "off|group|space",
         "which swapped pages with equal bytes share them: none, those of one group, all "
         "(default group)",
+    ),
+    (
+        "--group",
+        "NAME[:SETTING=VALUE,...]",
+        "a group that all memory of the program belongs to, with its limits (ram_max, zswap_max, "
+        "swap_max: a size; writeback: on or off; device: a path); 'vswap set' changes them",
     ),
     ("--faults", "auto|thread|signal", "fault delivery (default auto)"),
     (
@@ -80,6 +87,10 @@ class RunOptions:
             check_direct(self.swap)
         self.codec = check_codec(_value(given, "--codec", environ) or "lz4")
         self.dedup = check_dedup(_value(given, "--dedup", environ) or "group")
+        group = _value(given, "--group", environ)
+        self.group = check_group(group) if group else None
+        if self.direct and self.group:
+            raise ConfigError("without the virtual layer nobody is charged: leave out --group")
         self.faults = check_faults(_value(given, "--faults", environ) or "auto")
         self.min_alloc = _min_alloc(_value(given, "--min-alloc", environ))
         self.report = "--report" in given or _switch("--report", environ)

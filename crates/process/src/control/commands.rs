@@ -31,6 +31,7 @@ pub fn obey(engine: &Engine, request: Request, caller: &mut Caller<'_>) -> Resul
         Request::SwapOff(path) => swapoff(engine, &path, caller),
         Request::Groups => Ok(Json::Object(vec![("groups", engine.told_groups())])),
         Request::Drain(path, bytes) => drain(engine, &path, bytes, caller),
+        Request::Limit(path, limits) => limit(engine, &path, &limits),
         Request::Cancel => Err("nothing is under way that could be ended".into()),
     }
 }
@@ -52,6 +53,14 @@ fn ram(engine: &Engine, bytes: u64) -> Result<Json, String> {
         ("before_bytes", Json::number(before)),
         ("ram_bytes", Json::number(bytes)),
     ]))
+}
+
+/// All limits that are named, or none.
+fn limit(engine: &Engine, path: &str, limits: &str) -> Result<Json, String> {
+    let group = engine.group_of_path(path);
+    let changed = group.and_then(|group| engine.set_group(group, limits));
+    changed.map_err(|error| error.to_string())?;
+    Ok(Json::Object(Vec::new()))
 }
 
 /// In portions, so that a caller who leaves ends it. What was moved stays moved.

@@ -40,6 +40,8 @@ pub enum Request {
     Groups,
     /// Move so many bytes of the group of a path out of compressed RAM.
     Drain(String, u64),
+    /// Change limits of the group of a path: `key=value` lines.
+    Limit(String, String),
     /// End what is under way; only has a meaning there.
     Cancel,
 }
@@ -99,6 +101,17 @@ const VERBS: &[Verb] = &[
         read: |fields| {
             let (path, bytes) = fields.split_at(1);
             Ok(Request::Drain(first(path).to_owned(), size(first(bytes))?))
+        },
+    },
+    Verb {
+        name: "limit",
+        fields: 2..=2,
+        read: |fields| {
+            let (path, limits) = fields.split_at(1);
+            Ok(Request::Limit(
+                first(path).to_owned(),
+                first(limits).to_owned(),
+            ))
         },
     },
     Verb {
@@ -281,6 +294,11 @@ mod tests {
             assert!(error(line).contains("no size="), "{line:?}");
         }
         assert!(Request::parse(b"swapon auto size=2G").is_ok());
+        let limit = Request::Limit("web".into(), "zswap_max=1\nwriteback=on".into());
+        assert_eq!(
+            Request::parse(b"limit web zswap_max=1%0Awriteback=on"),
+            Ok(limit)
+        );
         assert!(error(b"swapon a").contains("begins with"));
         assert!(error(b"swapon /a size=x").contains("'x'"));
     }

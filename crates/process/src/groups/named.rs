@@ -38,6 +38,17 @@ pub struct Named {
 }
 
 impl Engine {
+    /// The group of the configuration: everything is in it, and groups that the
+    /// program makes are below it.
+    pub(crate) fn make_usual_group(&self) -> Result<(), GroupError> {
+        let Some((name, limits)) = &self.config().group else {
+            return Ok(());
+        };
+        let key = self.create_group(GroupKey(0), name, limits)?;
+        self.groups.set_usual(key);
+        Ok(())
+    }
+
     /// Makes a group below another one. The range is registered from then on, so
     /// that what a group holds is counted from its first page.
     ///
@@ -56,6 +67,10 @@ impl Engine {
                 "this space has no virtual layer, where pages are charged to groups".into(),
             ));
         }
+        let parent = match parent.0 {
+            0 => self.groups.usual(),
+            _ => parent,
+        };
         let _signals = SignalBlock::enter();
         let mut named = self.groups.named.lock();
         let above = find(&named, parent)?;
@@ -103,6 +118,11 @@ impl Engine {
     /// A sentence; nothing was changed.
     pub fn set_group(&self, key: GroupKey, limits: &str) -> Result<(), GroupError> {
         let wanted = Wanted::from_text(limits)?;
+        if key.0 == 0 {
+            return Err(invalid(
+                "the whole space has a budget and no other limits; name a group of it".into(),
+            ));
+        }
         let _signals = SignalBlock::enter();
         let mut named = self.groups.named.lock();
         let at = named.iter_mut().find(|other| other.key == key.0);
@@ -154,8 +174,10 @@ impl Engine {
         let _signals = SignalBlock::enter();
         let mut named = self.groups.named.lock();
         let group = find(&named, key)?;
-        if key.0 == 0 {
-            return Err(invalid("the root group ends with its space".into()));
+        if key.0 == 0 || key == self.groups.usual() {
+            return Err(invalid(
+                "the group of everything ends with its space".into(),
+            ));
         }
         if let Some(child) = named.iter().find(|other| other.parent == key.0) {
             return Err(GroupError::InUse(format!(
@@ -228,11 +250,14 @@ impl Engine {
             .is_some_and(|group| !self.groups.is_ending(group))
     }
 
-    /// The group of a path such as `web/cache`.
+    /// The group of a path such as `web/cache`; `/`: the whole space.
     ///
     /// # Errors
     /// There is none.
     pub fn group_of_path(&self, path: &str) -> Result<GroupKey, GroupError> {
+        if path == "/" {
+            return Ok(GroupKey(0));
+        }
         let named = self.groups.named.lock_blocking_signals();
         path.split('/')
             .try_fold(0, |parent, name| {

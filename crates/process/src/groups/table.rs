@@ -58,6 +58,8 @@ pub struct GroupTable {
     used: AtomicBool,
     pub(super) turn: Turn,
     generations: AtomicU32,
+    /// The key of the group that pays for what nobody asked for by group; 0: the root.
+    usual: AtomicU32,
     pub(super) named: RankedMutex<Vec<Named>, { rank::GROUP }>,
 }
 
@@ -73,6 +75,7 @@ impl GroupTable {
             used: AtomicBool::new(false),
             turn: Turn::default(),
             generations: AtomicU32::new(0),
+            usual: AtomicU32::new(0),
             named: RankedMutex::new(Vec::new()),
         })
     }
@@ -174,8 +177,10 @@ impl GroupTable {
 
     /// Blocks of memory the program holds of a group, and their bytes.
     pub(crate) fn live(&self, group: GroupId) -> (u64, u64) {
+        // A mapping that is unmapped in pieces counts more than once, as everywhere.
         self.row(group).map_or((0, 0), |row| {
-            (row.blocks.load(Relaxed), row.handed_out.load(Relaxed))
+            let blocks = row.blocks.load(Relaxed).cast_signed().max(0);
+            (blocks.cast_unsigned(), row.handed_out.load(Relaxed))
         })
     }
 
@@ -193,6 +198,25 @@ impl GroupTable {
         }
         let row = self.row(group)?;
         (row.key.load(Relaxed) == key.0).then_some(group)
+    }
+
+    /// Who pays for what nobody asked for by group. Set once, before the first
+    /// allocation: from then on the root hands nothing out.
+    pub(super) fn set_usual(&self, key: GroupKey) {
+        self.usual.store(key.0, Relaxed);
+    }
+
+    /// The group that stands for the root where memory is asked for.
+    pub(crate) fn usual(&self) -> GroupKey {
+        GroupKey(self.usual.load(Relaxed))
+    }
+
+    /// Who pays for memory that is asked for at the cost of `group`.
+    pub(crate) fn payer(&self, group: GroupId) -> GroupId {
+        match group {
+            GroupId::ROOT => self.by_key(self.usual()).unwrap_or(group),
+            _ => group,
+        }
     }
 
     /// Is it on its way out?
