@@ -5,8 +5,10 @@
 //! an address is a number; each states who must own the range.
 
 mod anon;
+mod protection;
 
 pub use anon::AnonMap;
+pub use protection::protection;
 
 use crate::{errno::Errno, sys};
 use vswap_units::PAGE_SIZE;
@@ -177,6 +179,29 @@ pub fn remap_fixed(old: usize, old_len: usize, new_addr: usize) -> Result<(), Er
     done(unsafe { sys::mremap(old, old_len, old_len, flags, new_addr) })
 }
 
+/// Takes the pages of a mapping away to `to`, whose own go; the mapping stays
+/// where it is, empty, and who touches it faults. In one step: no write is lost.
+/// Contract: both ranges are the caller's, and `addr` is not locked (it would
+/// not be afterwards, see [`reclaimable`]).
+///
+/// # Errors
+/// EFAULT where a registered range is not one mapping (any, before Linux 6.17),
+/// ENOMEM; nothing is changed then.
+pub fn remap_away(addr: usize, len: usize, to: usize) -> Result<(), Errno> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: both ranges are the caller's by contract.
+    done(unsafe { sys::mremap(addr, len, len, flags, to) })
+}
+
+/// Whether the kernel may take the pages of the range out of memory: it may not
+/// where they are locked. Changes nothing but their age.
+///
+/// # Errors
+/// EINVAL for locked pages, ENOMEM for a hole.
+pub fn reclaimable(addr: usize, len: usize) -> Result<(), Errno> {
+    advise(addr, len, libc::MADV_COLD)
+}
+
 /// Grows or shrinks a mapping of the caller's, moving it if need be.
 ///
 /// # Errors
@@ -246,5 +271,32 @@ mod tests {
         remap_fixed(from, PAGE_SIZE, target.addr()).unwrap();
         assert_eq!(target.slice(0, 1).unwrap(), [0]);
         assert_eq!(protect(from, PAGE_SIZE, Prot::READ), Err(Errno::ENOMEM));
+    }
+
+    #[test]
+    fn pages_are_taken_away_from_any_protection_and_the_mapping_stays() {
+        for prot in [Prot::READ_WRITE, Prot::READ, Prot::NONE] {
+            let from = AnonMap::new(3 * PAGE_SIZE, PAGE_SIZE).unwrap();
+            let to = AnonMap::reserve_none(3 * PAGE_SIZE, PAGE_SIZE).unwrap();
+            from.fill(0, 0x5a5a_5a5a, 3 * PAGE_SIZE).unwrap();
+            let middle = from.addr() + PAGE_SIZE;
+            protect(middle, PAGE_SIZE, prot).unwrap();
+            assert_eq!(reclaimable(middle, PAGE_SIZE), Ok(()));
+            remap_away(middle, PAGE_SIZE, to.addr() + PAGE_SIZE).unwrap();
+            assert_eq!(protection(middle), Ok(prot));
+            assert_eq!(count_resident(from.addr(), 3 * PAGE_SIZE), Ok(2));
+            protect(to.addr() + PAGE_SIZE, PAGE_SIZE, Prot::READ).unwrap();
+            assert_eq!(to.slice(PAGE_SIZE, 2).unwrap(), [0x5a, 0x5a]);
+        }
+    }
+
+    #[test]
+    fn locked_pages_are_told_from_others() {
+        let map = AnonMap::new(2 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        map.fill(0, 7, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(reclaimable(map.addr(), 2 * PAGE_SIZE), Ok(()));
+        lock(map.addr(), PAGE_SIZE).unwrap();
+        let locked = reclaimable(map.addr(), 2 * PAGE_SIZE);
+        assert_eq!(locked, Err(Errno::EINVAL));
     }
 }

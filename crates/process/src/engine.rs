@@ -4,7 +4,7 @@
 //! other but the table SIGBUS looks addresses up in (`registry`).
 //!
 //! Lock order, lowest first: worker (5), userfaultfd slots (6, 9), run allocator
-//! (25), desk (27), block (30), frames and victims (35), then the floors below.
+//! (25), desk (27), block (30), protections (32), frames and victims (35), then the floors below.
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
@@ -76,6 +76,8 @@ pub struct Engine {
     pub(crate) runs: RankedMutex<RunAllocator, { rank::REGION }>,
     pub(crate) world: World,
     pub(crate) desk: Desk,
+    /// Held while the program changes what it may do with pages, and by whoever restores it.
+    pub(crate) protections: RankedMutex<(), { rank::PROTECTION }>,
     pub(crate) board: Board,
     pub(crate) threads: Threads,
     pub(crate) handlers: Handlers,
@@ -152,6 +154,7 @@ impl Engine {
             runs: RankedMutex::new(RunAllocator::new(region.pages() as u64)),
             world: World::default(),
             desk: Desk::default(),
+            protections: RankedMutex::new(()),
             board: Board::default(),
             threads: Threads::default(),
             handlers: Handlers::default(),

@@ -112,7 +112,8 @@ impl Engine {
         let wanted = mask.count_ones() as usize;
         let moved = match self.layer.reserve(guard.group(), wanted) {
             Some(reserved) => {
-                let moved = self.move_out(uffd, guard, run, mask, patience == Patience::Background);
+                let patient = patience == Patience::Background;
+                let moved = self.move_out(worker, uffd, guard, run, mask, patient);
                 self.bind(guard, run, moved, reserved);
                 moved
             }

@@ -13,7 +13,7 @@ use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 use crate::engine::Engine;
 use crate::groups::Held;
 use crate::page_state::{PageState, Tag};
-use crate::region::{BlockGuard, run_around};
+use crate::region::{BlockGuard, run_around, runs_of, span};
 use crate::trace::Event;
 use crate::worker::Worker;
 
@@ -119,36 +119,39 @@ impl Engine {
         guard: &mut BlockGuard<'_>,
         mask: u16,
     ) -> u16 {
-        let mut installed = Default::default();
-        if let Some(run) = self.run_to_fill(worker, guard.index(), mask) {
-            installed = self.move_zeros(uffd, guard, run, mask);
-        }
-        let rest = mask & !installed.done;
+        let moved = match self.run_to_fill(worker, guard.index(), mask) {
+            Some(run) => self.move_zeros(uffd, guard, run, mask),
+            None => 0,
+        };
+        let rest = mask & !moved;
         if rest != 0 {
             self.make_room(worker, rest.count_ones(), guard.index());
         }
         let copied = self.copy_zeros(uffd, guard, rest);
         // A page that is there although we thought it empty was put there by
         // the program or the kernel: it is its contents that count.
-        installed.done | copied.done | copied.occupied | installed.occupied
+        moved | copied.done | copied.occupied
     }
 
-    fn move_zeros(
-        &self,
-        uffd: &Userfaultfd,
-        guard: &BlockGuard<'_>,
-        run: u32,
-        mask: u16,
-    ) -> crate::mover::Installed {
-        let ready = mask & self.frames.present(run);
+    /// What cannot be moved is left to be copied at one go: page by page, pages
+    /// that nobody was given (inaccessible, in the same block) would get zeros.
+    fn move_zeros(&self, uffd: &Userfaultfd, guard: &BlockGuard<'_>, run: u32, mask: u16) -> u16 {
+        let ready = match uffd.has_move() {
+            true => mask & self.frames.present(run),
+            false => 0,
+        };
         for slot in crate::region::slots(ready) {
             if let Some(frame) = self.frames.page_mut(run, slot) {
                 frame.fill(0);
             }
         }
-        let installed = self.move_in(uffd, guard, run, ready);
+        let mut moved = 0;
+        for (first, count) in runs_of(ready) {
+            let (done, _) = self.move_from_frames(uffd, guard, run, (first, count));
+            moved |= span(first, done);
+        }
         self.frames.put(run);
-        installed
+        moved
     }
 
     /// The state says the page is there: another thread was faster. If it is

@@ -1,8 +1,8 @@
 //! Process memory: a managed range of addresses whose pages can be elsewhere.
 //!
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
-//! block, write a run out) → `mover` and `frames` (the staging area). Its way
-//! back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
+//! block, write a run out) → `mover` (`aside` where it may not write) and
+//! `frames` (the staging area). Its way back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` (as far as there is
 //! `capacity`) and `ranges`. When any of it is on at all: `arm`. Devices that
@@ -11,6 +11,7 @@
 
 mod allocate;
 mod arm;
+mod aside;
 pub mod budget;
 mod capacity;
 mod change;

@@ -1,6 +1,7 @@
 //! Pages between the program's place and the frames.
 //!
-//! With `UFFDIO_MOVE` (Linux 6.8): no copy, atomic against writers. Without
+//! With `UFFDIO_MOVE` (Linux 6.8): no copy, atomic against writers; what it
+//! refuses for the protection of the place goes aside first (`aside`). Without
 //! it: write-protect, copy, drop on the way out, `UFFDIO_COPY` on the way in.
 //!
 //! **Pins:** the caller holds the block's lock and owns (or holds through that
@@ -14,6 +15,7 @@ use vswap_units::PAGE_SIZE;
 use crate::engine::Engine;
 use crate::page_state::PageState;
 use crate::region::{BlockGuard, runs_of, span};
+use crate::worker::Worker;
 
 /// What installing pages into the program's place came to.
 #[derive(Clone, Copy, Default, Debug)]
@@ -30,6 +32,7 @@ impl Engine {
     /// whose wait for another fault would never end).
     pub(crate) fn move_out(
         &self,
+        worker: &Worker,
         uffd: &Userfaultfd,
         guard: &mut BlockGuard<'_>,
         run: u32,
@@ -44,7 +47,7 @@ impl Engine {
         let mut moved = 0;
         for (first, count) in runs_of(mask) {
             moved |= if uffd.has_move() {
-                self.move_out_span(uffd, guard, run, (first, count), patient)
+                self.move_out_span(worker, uffd, guard, run, (first, count), patient)
             } else {
                 self.copy_out_span(uffd, guard, run, (first, count))
             };
@@ -55,25 +58,33 @@ impl Engine {
 
     fn move_out_span(
         &self,
+        worker: &Worker,
         uffd: &Userfaultfd,
         guard: &mut BlockGuard<'_>,
         run: u32,
         (first, count): (usize, usize),
-        patient: bool,
+        mut patient: bool,
     ) -> u16 {
-        let (mut slot, end, mut moved, mut coaxed) = (first, first + count, 0, false);
+        let (mut slot, end, mut moved, mut one_by_one) = (first, first + count, 0, false);
         while slot < end {
-            let len = (end - slot) * PAGE_SIZE;
-            let progress =
-                uffd.move_pages(self.frames.addr(run, slot), guard.addr(slot), len, false);
-            let done = progress.done / PAGE_SIZE;
+            let rest = if one_by_one { 1 } else { end - slot };
+            let from = (guard.addr(slot), rest);
+            let (done, error) = self.move_to_frames(uffd, run, slot, from, &mut patient);
             moved |= span(slot, done);
             slot += done;
-            let Some(error) = progress.error else { break };
-            let rest = (end - slot) * PAGE_SIZE;
-            if error == Errno::EBUSY && patient && !coaxed {
-                coaxed = true;
-                if self.unshare_pages(guard.addr(slot), rest) {
+            let Some(error) = error else { continue };
+            // These pages differ from their frames, or lie in more than one mapping.
+            if error == Errno::EINVAL {
+                let pages = (slot, end - slot);
+                if let Some((count, gone)) =
+                    self.take_aside(worker, uffd, guard, run, pages, one_by_one)
+                {
+                    moved |= gone;
+                    slot += count;
+                    continue;
+                }
+                if !one_by_one && rest > 1 {
+                    one_by_one = true;
                     continue;
                 }
             }
@@ -81,6 +92,32 @@ impl Engine {
             slot += 1;
         }
         moved
+    }
+
+    /// MOVEs `count` pages at `from` to frames from `slot` on; says how many,
+    /// and why not more.
+    pub(crate) fn move_to_frames(
+        &self,
+        uffd: &Userfaultfd,
+        run: u32,
+        slot: usize,
+        (from, count): (usize, usize),
+        may_unshare: &mut bool,
+    ) -> (usize, Option<Errno>) {
+        let go_on = |done: usize| {
+            let (to, len) = (
+                self.frames.addr(run, slot + done),
+                (count - done) * PAGE_SIZE,
+            );
+            let progress = uffd.move_pages(to, from + done * PAGE_SIZE, len, false);
+            (done + progress.done / PAGE_SIZE, progress.error)
+        };
+        let (done, error) = go_on(0);
+        let shared = error == Some(Errno::EBUSY) && std::mem::take(may_unshare);
+        if shared && self.unshare_pages(from + done * PAGE_SIZE, (count - done) * PAGE_SIZE) {
+            return go_on(done);
+        }
+        (done, error)
     }
 
     /// Breaks copy-on-write sharing of pages that are present. Pages that are
@@ -96,7 +133,7 @@ impl Engine {
             && map::populate_write(addr, len).is_ok()
     }
 
-    fn refuse(&self, guard: &mut BlockGuard<'_>, slot: usize, error: Errno) {
+    pub(crate) fn refuse(&self, guard: &mut BlockGuard<'_>, slot: usize, error: Errno) {
         self.counters.unmovable_pages.inc();
         // A protection or a lock lasts until the program changes it, which we
         // see; DMA pins come and go unseen, so they are tried again.
@@ -140,42 +177,66 @@ impl Engine {
         for (first, count) in runs_of(mask) {
             let (mut slot, end) = (first, first + count);
             while slot < end {
-                let source = self.frames.addr(run, slot);
-                let done = if uffd.has_move() {
-                    let len = (end - slot) * PAGE_SIZE;
-                    uffd.move_pages(guard.addr(slot), source, len, false).done / PAGE_SIZE
-                } else {
-                    0
-                };
-                self.frames.set_absent(run, span(slot, done));
+                let (done, error) = self.move_from_frames(uffd, guard, run, (slot, end - slot));
                 all.done |= span(slot, done);
                 slot += done;
                 if slot < end {
+                    // Places are read-only side by side, frames shared one by one.
+                    let whole = error == Some(Errno::EINVAL);
+                    let count = if whole { end - slot } else { 1 };
                     let source = self.frames.addr(run, slot);
-                    self.copy_in_page(uffd, guard, slot, source, &mut all);
-                    slot += 1;
+                    slot += self.copy_in_pages(uffd, guard, (slot, count), source, &mut all);
                 }
             }
         }
         all
     }
 
-    /// Copies one page to where it is missing: what MOVE refuses (frames shared
-    /// since a fork, read-only places) COPY can do.
-    pub(crate) fn copy_in_page(
+    /// MOVEs frames into the program's place; says how many, and why not more.
+    pub(crate) fn move_from_frames(
         &self,
         uffd: &Userfaultfd,
         guard: &BlockGuard<'_>,
-        slot: usize,
+        run: u32,
+        (slot, count): (usize, usize),
+    ) -> (usize, Option<Errno>) {
+        if !uffd.has_move() {
+            return (0, None);
+        }
+        let (to, from) = (guard.addr(slot), self.frames.addr(run, slot));
+        let progress = uffd.move_pages(to, from, count * PAGE_SIZE, false);
+        let done = progress.done / PAGE_SIZE;
+        self.frames.set_absent(run, span(slot, done));
+        (done, progress.error)
+    }
+
+    /// Copies pages to where they are missing: what MOVE refuses (frames shared
+    /// since a fork, read-only places) COPY can do. Returns how many pages that
+    /// settled, the one that could not be copied among them.
+    pub(crate) fn copy_in_pages(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        (slot, count): (usize, usize),
         source: usize,
         all: &mut Installed,
-    ) {
-        let progress = uffd.copy(guard.addr(slot), source, PAGE_SIZE);
-        if progress.done == PAGE_SIZE {
-            all.done |= span(slot, 1);
-            self.budget.add_pages(1);
-        } else if progress.error == Some(Errno::EEXIST) {
-            all.occupied |= span(slot, 1);
+    ) -> usize {
+        let progress = uffd.copy(guard.addr(slot), source, count * PAGE_SIZE);
+        let done = progress.done / PAGE_SIZE;
+        all.done |= span(slot, done);
+        self.budget.add_pages(done as i64);
+        match progress.error {
+            None => done,
+            Some(Errno::EEXIST) => {
+                all.occupied |= span(slot + done, 1);
+                done + 1
+            }
+            // They may lie in two mappings.
+            Some(_) if count > 1 => {
+                let source = source + done * PAGE_SIZE;
+                done + self.copy_in_pages(uffd, guard, (slot + done, 1), source, all)
+            }
+            Some(_) => 1,
         }
     }
 

@@ -140,12 +140,19 @@ impl Engine {
     /// # Errors
     /// The kernel's.
     pub fn protect(&self, addr: usize, len: usize, prot: Prot) -> Result<(), Errno> {
-        map::protect(addr, len.next_multiple_of(PAGE_SIZE), prot)?;
+        let change = || map::protect(addr, len.next_multiple_of(PAGE_SIZE), prot);
+        if !self.is_armed() {
+            change()?;
+        }
         if self.is_armed()
             && let Some((first, count)) = self.pages_of(addr, len)
         {
             let _signals = SignalBlock::enter();
             let _inside = self.world.enter();
+            // Pages put back meanwhile would bring the old protection along (`aside`).
+            let protections = self.protections.lock();
+            change()?;
+            drop(protections);
             // Pages a protection had made unmovable may move now.
             self.each_block(first, count, |guard, mask| {
                 for slot in slots(guard.mask(PageState::is_unmovable) & mask) {

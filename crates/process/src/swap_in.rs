@@ -284,7 +284,8 @@ impl Engine {
             installed.done |= span(first, done);
             self.budget.add_pages(done as i64);
             for slot in first + done..first + count {
-                self.copy_in_page(uffd, guard, slot, worker.scratch_addr(slot), installed);
+                let source = worker.scratch_addr(slot);
+                self.copy_in_pages(uffd, guard, (slot, 1), source, installed);
             }
         }
     }

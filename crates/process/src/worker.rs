@@ -21,6 +21,8 @@ pub struct Worker {
     pub codec: Workspace,
     /// A block of memory to decode into where no frame is free.
     scratch: AnonMap,
+    /// A block of address space for pages on their way out (`aside`).
+    aside: AnonMap,
     /// The reclaim thread's: it cannot wait for reclaim.
     pub is_reclaimer: bool,
 }
@@ -35,6 +37,7 @@ impl Worker {
             uffd: None,
             codec: Workspace::new(kind).ok_or(Errno::ENOMEM)?,
             scratch: AnonMap::new(BLOCK_SIZE, PAGE_SIZE)?,
+            aside: AnonMap::reserve_none(BLOCK_SIZE, PAGE_SIZE)?,
             is_reclaimer: false,
         })
     }
@@ -42,6 +45,11 @@ impl Worker {
     /// Address of page `slot` of the scratch block.
     pub fn scratch_addr(&self, slot: usize) -> usize {
         self.scratch.addr() + slot * PAGE_SIZE
+    }
+
+    /// Address aside of page `slot` of a block.
+    pub fn aside_addr(&self, slot: usize) -> usize {
+        self.aside.addr() + slot * PAGE_SIZE
     }
 
     /// The scratch block, and the codec state beside it.

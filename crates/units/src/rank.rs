@@ -12,6 +12,8 @@ pub const CLUSTER: Rank = 20;
 pub const REGION: Rank = 25;
 /// One block of pages.
 pub const PAGE: Rank = 30;
+/// What the program may do with its pages.
+pub const PROTECTION: Rank = 32;
 /// The frame allocator.
 pub const FRAME: Rank = 35;
 /// Segments of the log.
@@ -32,6 +34,7 @@ pub const fn name(rank: Rank) -> &'static str {
         CLUSTER => "CLUSTER",
         REGION => "REGION",
         PAGE => "PAGE",
+        PROTECTION => "PROTECTION",
         FRAME => "FRAME",
         SEGMENT => "SEGMENT",
         DEVICE => "DEVICE",
@@ -47,7 +50,7 @@ mod tests {
     #[test]
     fn ranks_ascend_in_the_documented_order() {
         let order = [
-            GROUP, CLUSTER, REGION, PAGE, FRAME, SEGMENT, DEVICE, ARENA, LIMIT,
+            GROUP, CLUSTER, REGION, PAGE, PROTECTION, FRAME, SEGMENT, DEVICE, ARENA, LIMIT,
         ];
         assert!(order.is_sorted_by(|a, b| a < b));
     }
