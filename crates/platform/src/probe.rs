@@ -42,8 +42,8 @@ pub struct Kernel {
     pub has_poison: bool,
     /// Faults can be delivered as SIGBUS.
     pub has_sigbus: bool,
-    /// Anonymous memory can be write-protected (the path without MOVE).
-    pub has_write_protect: bool,
+    /// Pages can be taken away from under a mapping (Linux 5.7).
+    pub has_remap_away: bool,
     /// PAGEMAP_SCAN (Linux 6.7).
     pub has_pagemap_scan: bool,
     /// MADV_POPULATE_WRITE (Linux 5.14).
@@ -71,7 +71,7 @@ impl Kernel {
             has_move: features & uffd::FEATURE_MOVE != 0,
             has_poison: features & uffd::FEATURE_POISON != 0,
             has_sigbus: features & uffd::FEATURE_SIGBUS != 0,
-            has_write_protect: features & uffd::FEATURE_WP != 0,
+            has_remap_away: remap_away_works(),
             has_pagemap_scan: pagemap::has_scan(),
             has_populate_write: populate_write_works(),
             has_thread_pidfd: thread_pidfd_works(),
@@ -85,7 +85,7 @@ impl Kernel {
     pub fn is_usable(&self) -> bool {
         self.page_size == PAGE_SIZE
             && (self.uffd_kernel_mode.is_ok() || self.uffd_user_mode.is_ok())
-            && (self.has_move || self.has_write_protect)
+            && (self.has_move || self.has_remap_away)
     }
 }
 
@@ -115,6 +115,14 @@ fn populate_write_works() -> bool {
     AnonMap::new(PAGE_SIZE, PAGE_SIZE)
         .and_then(|page| map::populate_write(page.addr(), page.len()))
         .is_ok()
+}
+
+fn remap_away_works() -> bool {
+    let pages = || AnonMap::new(PAGE_SIZE, PAGE_SIZE);
+    let (Ok(from), Ok(to)) = (pages(), pages()) else {
+        return false;
+    };
+    map::remap_away(from.addr(), PAGE_SIZE, to.addr()).is_ok()
 }
 
 fn thread_pidfd_works() -> bool {

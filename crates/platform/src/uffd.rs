@@ -14,7 +14,7 @@ mod abi;
 mod error;
 
 use abi::*;
-pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_WP, FEATURE_WP_UNPOPULATED};
+pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS};
 pub use error::OpenError;
 
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -51,8 +51,6 @@ pub struct Fault {
     pub addr: usize,
     /// It was a write.
     pub write: bool,
-    /// The page is there and write-protected.
-    pub wp: bool,
 }
 
 /// One userfaultfd. Dropping it closes the descriptor, which unregisters its
@@ -102,25 +100,15 @@ impl Userfaultfd {
         self.features & FEATURE_POISON != 0
     }
 
-    /// Whether anonymous memory can be write-protected.
-    pub fn has_write_protect(&self) -> bool {
-        self.features & FEATURE_WP != 0
-    }
-
     /// The descriptor, to keep it open and to poll it.
     pub fn raw_fd(&self) -> i32 {
         self.fd
     }
 
-    /// Missing pages of the range fault to us from now on; with `wp` writes to
-    /// write-protected pages as well. Pages that are there stay as they are.
-    pub fn register(&self, addr: usize, len: usize, wp: bool) -> Result<(), Errno> {
-        let mode = if wp {
-            MODE_MISSING | MODE_WP
-        } else {
-            MODE_MISSING
-        };
-        self.register_for(mode, addr, len)
+    /// Missing pages of the range fault to us from now on. Pages that are there
+    /// stay as they are.
+    pub fn register(&self, addr: usize, len: usize) -> Result<(), Errno> {
+        self.register_for(MODE_MISSING, addr, len)
     }
 
     fn register_for(&self, mode: u64, addr: usize, len: usize) -> Result<(), Errno> {
@@ -182,21 +170,6 @@ impl Userfaultfd {
             };
         }
         self.fill(IOC_POISON, addr, len)
-    }
-
-    /// Write-protects the range (registered with `wp`), or lifts it and wakes.
-    pub fn write_protect(&self, addr: usize, len: usize, on: bool) -> Result<(), Errno> {
-        let mut arg = WriteProtect {
-            range: range(addr, len),
-            mode: u64::from(on),
-        };
-        for _ in 0..MAX_IDLE_RETRIES {
-            match self.ioctl(IOC_WRITEPROTECT, &mut arg) {
-                Err(e) if e == Errno::EAGAIN => {}
-                other => return other,
-            }
-        }
-        Err(Errno::EAGAIN)
     }
 
     /// Wakes the threads that wait for a page of the range; they fault again if
@@ -305,7 +278,7 @@ fn environment_hides_move() -> bool {
 
 /// What to ask for: all we use that there is, and SIGBUS only when wanted.
 fn features_to_ask(available: u64, sigbus: bool, hide_move: bool) -> Result<u64, OpenError> {
-    let mut wanted = FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_POISON;
+    let mut wanted = FEATURE_POISON;
     if !hide_move {
         wanted |= FEATURE_MOVE;
     }
@@ -337,7 +310,6 @@ fn parse_fault(message: &[u8; MESSAGE_BYTES]) -> Option<Fault> {
     Some(Fault {
         addr: address as usize & !(vswap_units::PAGE_SIZE - 1),
         write: flags & FLAG_WRITE != 0,
-        wp: flags & FLAG_WP != 0,
     })
 }
 

@@ -59,14 +59,14 @@ impl Engine {
     pub(crate) fn register(&self, uffd: &Userfaultfd) -> bool {
         let frames = !uffd.has_move()
             || uffd
-                .register(self.frames.base(), self.frames.bytes(), false)
+                .register(self.frames.base(), self.frames.bytes())
                 .is_ok();
         let (log, log_bytes) = self.layer.store().ram_area();
         let moves = uffd.has_move() && uffd.register_as_target(log, log_bytes).is_ok();
         self.log_takes_frames.store(moves, Ordering::Relaxed);
         frames
             && uffd
-                .register(self.region.base(), self.region.bytes(), !uffd.has_move())
+                .register(self.region.base(), self.region.bytes())
                 .is_ok()
     }
 

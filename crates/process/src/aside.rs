@@ -7,6 +7,9 @@
 //! atomic as MOVE and copies as little; from there MOVE takes them as any. Back
 //! in their places they are copied, for MOVE refuses that way too.
 //!
+//! Kernels without MOVE (before 6.8) copy from aside, wherever the pages were:
+//! nobody writes there but devices, and of those nothing tells on these kernels.
+//!
 //! What MOVE refuses aside is pinned: a device may write to that very page, so
 //! the page itself goes back, which only mremap can do. It brings its mapping
 //! along, and with it a protection: the one that the program's mapping has, as
@@ -20,11 +23,11 @@ use vswap_platform::errno::Errno;
 use vswap_platform::map::{self, Prot};
 use vswap_platform::uffd::Userfaultfd;
 use vswap_platform::{log, signal};
-use vswap_units::{BLOCK_SIZE, PAGE_SIZE};
+use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
 
 use crate::engine::Engine;
 use crate::mover::Installed;
-use crate::region::{BlockGuard, slots, span};
+use crate::region::{BlockGuard, runs_of, slots, span};
 use crate::worker::Worker;
 
 /// What became of pages that were taken aside.
@@ -76,7 +79,13 @@ impl Engine {
         map::reclaimable(addr, len)?;
         map::remap_away(addr, len, worker.aside_addr(first))?;
         let gone = match map::protect(worker.aside_addr(first), len, Prot::READ_WRITE) {
-            Ok(()) => self.move_from_aside(worker, uffd, guard, run, (first, count)),
+            Ok(()) if uffd.has_move() => {
+                self.move_from_aside(worker, uffd, guard, run, (first, count))
+            }
+            Ok(()) => Aside {
+                moved: self.copy_from_aside(worker, guard, run, (first, count)),
+                ..Aside::default()
+            },
             Err(_) => Aside {
                 busy: span(first, count),
                 ..Aside::default()
@@ -131,6 +140,31 @@ impl Engine {
         gone
     }
 
+    /// Copies what is there; a page that is not was never to be read as zeros.
+    fn copy_from_aside(
+        &self,
+        worker: &Worker,
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        (first, count): (usize, usize),
+    ) -> u16 {
+        let mut presence = [0u8; BLOCK_PAGES];
+        let asked = map::resident(worker.aside_addr(first), count * PAGE_SIZE, &mut presence);
+        let there = (first..first + count).zip(&presence);
+        let there = there
+            .filter(|(_, page)| asked.is_ok() && **page & 1 != 0)
+            .fold(0, |there, (slot, _)| there | span(slot, 1));
+        self.frames.set_present(run, there);
+        for (first, count) in runs_of(there) {
+            self.frames
+                .copy_in(run, first, worker.aside_addr(first), count);
+        }
+        for slot in slots(span(first, count) & !there) {
+            self.refuse(guard, slot, Errno::ENOENT);
+        }
+        there
+    }
+
     /// Puts a page that is aside back into its place, as it is.
     fn put_back_from_aside(
         &self,
@@ -146,12 +180,12 @@ impl Engine {
             .and_then(|()| map::remap_fixed(from, PAGE_SIZE, to));
         drop(protections);
         let is_back = match back {
-            Ok(()) => match uffd.register(to, PAGE_SIZE, !uffd.has_move()) {
+            Ok(()) => match uffd.register(to, PAGE_SIZE) {
                 // EINVAL: it never was a mapping of ours.
                 Ok(()) | Err(Errno::EINVAL) => true,
                 Err(_) => false,
             },
-            Err(_) => self.copy_from_aside(worker, uffd, guard, slot),
+            Err(_) => self.copy_back_from_aside(worker, uffd, guard, slot),
         };
         if !is_back {
             log::say(&["a page that cannot be moved cannot be put back: stopping the program"]);
@@ -161,7 +195,7 @@ impl Engine {
 
     /// The last resort, where no mapping can be made any more: what a device
     /// writes to the page from now on is lost.
-    fn copy_from_aside(
+    fn copy_back_from_aside(
         &self,
         worker: &Worker,
         uffd: &Userfaultfd,

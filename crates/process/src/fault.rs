@@ -31,8 +31,8 @@ pub enum Outcome {
 }
 
 impl Engine {
-    /// Resolves a fault at `addr`. `wp`: the page is there and write-protected.
-    pub fn resolve(&self, worker: &mut Worker, addr: usize, wp: bool) -> Outcome {
+    /// Resolves a fault at `addr`.
+    pub fn resolve(&self, worker: &mut Worker, addr: usize) -> Outcome {
         let Some(page) = self.region.page_of(addr) else {
             return Outcome::NotOurs;
         };
@@ -40,7 +40,7 @@ impl Engine {
         self.wait_for_room(worker, page);
         self.admit_to_group(worker, page);
         let inside = self.world.enter();
-        let outcome = self.resolve_page(worker, page, wp);
+        let outcome = self.resolve_page(worker, page);
         drop(inside);
         self.after_fault(started);
         outcome
@@ -56,7 +56,7 @@ impl Engine {
         }
     }
 
-    fn resolve_page(&self, worker: &mut Worker, page: usize, wp: bool) -> Outcome {
+    fn resolve_page(&self, worker: &mut Worker, page: usize) -> Outcome {
         let Some(uffd) = worker.uffd.clone() else {
             return Outcome::Failed;
         };
@@ -73,11 +73,6 @@ impl Engine {
                 outcome
             }
             Tag::Swapped => self.swap_in(worker, &uffd, &mut guard, slot),
-            Tag::Resident | Tag::Freed if wp => {
-                self.counters.faults_stale.inc();
-                self.unprotect(&uffd, &guard, slot);
-                Outcome::Resolved
-            }
             Tag::Resident | Tag::Freed => self.stale(&uffd, &mut guard, slot),
             Tag::Poisoned => self.poison(&uffd, &mut guard, slot),
             Tag::Foreign => wake(&uffd, &guard, slot, Outcome::Deferred),

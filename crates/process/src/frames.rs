@@ -113,7 +113,7 @@ impl Frames {
     }
 
     /// Copies `count` present pages at a raw address into frames from `slot` on
-    /// (kernels without MOVE, where frames are ordinary memory).
+    /// (kernels without MOVE).
     pub fn copy_in(&self, run: u32, slot: usize, addr: usize, count: usize) {
         let offset = run as usize * BLOCK_SIZE + slot * PAGE_SIZE;
         let _ = self.area.copy_from_address(offset, addr, count * PAGE_SIZE);

@@ -111,7 +111,7 @@ impl Engine {
             match uffd.wait_fault(patience) {
                 Ok(Some(fault)) => {
                     self.wait_until_armed();
-                    if self.resolve(worker, fault.addr, fault.wp) == Outcome::NotOurs {
+                    if self.resolve(worker, fault.addr) == Outcome::NotOurs {
                         let _ = uffd.wake(fault.addr & !(PAGE_SIZE - 1), PAGE_SIZE);
                     }
                     ledger.own += 1;

@@ -2,7 +2,7 @@
 //!
 //! With `UFFDIO_MOVE` (Linux 6.8): no copy, atomic against writers; what it
 //! refuses for the protection of the place goes aside first (`aside`). Without
-//! it: write-protect, copy, drop on the way out, `UFFDIO_COPY` on the way in.
+//! it everything does, and is copied from there; `UFFDIO_COPY` on the way in.
 //!
 //! **Pins:** the caller holds the block's lock and owns (or holds through that
 //! lock) the frame run. Both ends' states change only by what is returned here.
@@ -13,7 +13,6 @@ use vswap_platform::uffd::Userfaultfd;
 use vswap_units::PAGE_SIZE;
 
 use crate::engine::Engine;
-use crate::page_state::PageState;
 use crate::region::{BlockGuard, runs_of, span};
 use crate::worker::Worker;
 
@@ -46,11 +45,7 @@ impl Engine {
         }
         let mut moved = 0;
         for (first, count) in runs_of(mask) {
-            moved |= if uffd.has_move() {
-                self.move_out_span(worker, uffd, guard, run, (first, count), patient)
-            } else {
-                self.copy_out_span(uffd, guard, run, (first, count))
-            };
+            moved |= self.move_out_span(worker, uffd, guard, run, (first, count), patient);
         }
         self.frames.set_present(run, moved);
         moved
@@ -95,7 +90,7 @@ impl Engine {
     }
 
     /// MOVEs `count` pages at `from` to frames from `slot` on; says how many,
-    /// and why not more.
+    /// and why not more. EINVAL where there is no MOVE.
     pub(crate) fn move_to_frames(
         &self,
         uffd: &Userfaultfd,
@@ -104,6 +99,9 @@ impl Engine {
         (from, count): (usize, usize),
         may_unshare: &mut bool,
     ) -> (usize, Option<Errno>) {
+        if !uffd.has_move() {
+            return (0, Some(Errno::EINVAL));
+        }
         let go_on = |done: usize| {
             let (to, len) = (
                 self.frames.addr(run, slot + done),
@@ -141,27 +139,6 @@ impl Engine {
             let state = guard.state(slot).unmovable();
             guard.set(slot, state);
         }
-    }
-
-    fn copy_out_span(
-        &self,
-        uffd: &Userfaultfd,
-        guard: &mut BlockGuard<'_>,
-        run: u32,
-        (first, count): (usize, usize),
-    ) -> u16 {
-        let (addr, len) = (guard.addr(first), count * PAGE_SIZE);
-        if uffd.write_protect(addr, len, true).is_err() {
-            (first..first + count).for_each(|slot| self.refuse(guard, slot, Errno::EINVAL));
-            return 0;
-        }
-        self.frames.set_present(run, span(first, count));
-        self.frames.copy_in(run, first, addr, count);
-        if map::discard(addr, len).is_err() {
-            let _ = uffd.write_protect(addr, len, false);
-            return 0;
-        }
-        span(first, count)
     }
 
     /// Puts the frames `mask` of `run` into the program's place. Frames that
@@ -259,17 +236,5 @@ impl Engine {
             }
         }
         all
-    }
-
-    /// A page whose write-protection we used has been written: let the writer go on.
-    pub(crate) fn unprotect(
-        &self,
-        uffd: &Userfaultfd,
-        guard: &BlockGuard<'_>,
-        slot: usize,
-    ) -> bool {
-        debug_assert_ne!(guard.state(slot), PageState::from_bits(0));
-        uffd.write_protect(guard.addr(slot), PAGE_SIZE, false)
-            .is_ok()
     }
 }

@@ -251,7 +251,7 @@ impl Engine {
         let mut present = 0;
         for page in first..first + count {
             if self.region.state_hint(page).tag() == Tag::Swapped {
-                self.resolve(worker, self.region.addr_of(page), false);
+                self.resolve(worker, self.region.addr_of(page));
             }
             present += u64::from(self.region.state_hint(page).tag() == Tag::Resident);
         }

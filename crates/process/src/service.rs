@@ -214,7 +214,7 @@ impl Engine {
             Request::Register { addr, len } => worker
                 .uffd
                 .as_ref()
-                .is_some_and(|uffd| uffd.register(addr, len, !uffd.has_move()).is_ok())
+                .is_some_and(|uffd| uffd.register(addr, len).is_ok())
                 .into(),
             Request::Evict { first, count } => self.evict_range(&mut worker, first, count),
             Request::Prefetch { first, count } => self.load_range(&mut worker, first, count),

@@ -38,7 +38,7 @@ fn on_fault(fault: &FaultSignal) -> Verdict {
     let Some(mut worker) = engine.workers.claim(hint) else {
         return Verdict::NotOurs;
     };
-    match engine.resolve(&mut worker, fault.addr, false) {
+    match engine.resolve(&mut worker, fault.addr) {
         Outcome::Resolved => Verdict::Resolved,
         Outcome::Deferred => {
             engine.keep_descriptor(&mut worker, fault.addr);

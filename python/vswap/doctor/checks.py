@@ -120,7 +120,7 @@ def _fix_for_any(uffd: Userfaultfd) -> str:
 
 def features(uffd: Userfaultfd) -> Finding:
     """Check the features the engine uses."""
-    names = {"MOVE": "6.8", "POISON": "6.6", "SIGBUS": "4.14", "PAGEFAULT_FLAG_WP": "5.7"}
+    names = {"MOVE": "6.8", "POISON": "6.6", "SIGBUS": "4.14"}
     lacking = [name for name in names if not uffd.best.has(name)]
     data = {name: uffd.best.has(name) for name in names}
     if not uffd.best.works:
@@ -231,7 +231,7 @@ def verdict(uffd: Userfaultfd, findings: list[Finding]) -> tuple[bool, str]:
     if not uffd.best.works:
         return False, "vswap cannot work here: there is no userfaultfd"
     mode = "thread" if uffd.handles_kernel_faults else "signal"
-    move = "moves pages" if uffd.best.has("MOVE") else "write-protects and copies pages"
+    move = "moves pages" if uffd.best.has("MOVE") else "copies pages"
     place = automatic_directory(os.environ)
     where = f"compressed RAM, then a file in {place.path}" if place else "compressed RAM only"
     return True, f"vswap works here: {mode} mode, {move}, swaps to {where}"

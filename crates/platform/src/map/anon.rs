@@ -110,7 +110,7 @@ impl AnonMap {
     }
 
     /// Copies `len` bytes at a raw address in. Contract: those pages are
-    /// present, readable, and write-protected or not written meanwhile.
+    /// present, readable, and not written meanwhile.
     pub fn copy_from_address(&self, off: usize, addr: usize, len: usize) -> Option<()> {
         let to = self.slice_mut(off, len)?;
         // SAFETY: `to` is `len` writable bytes of ours; the source is readable by

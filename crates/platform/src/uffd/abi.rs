@@ -5,12 +5,8 @@
 pub const FEATURE_MOVE: u64 = 1 << 16;
 /// POISON makes a page raise SIGBUS for good (Linux 6.6).
 pub const FEATURE_POISON: u64 = 1 << 14;
-/// Write protection also covers pages that are not there (Linux 6.4).
-pub const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 /// A fault raises SIGBUS in the faulting thread (Linux 4.14).
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
-/// Write protection of anonymous memory (Linux 5.7).
-pub const FEATURE_WP: u64 = 1 << 0;
 
 pub(super) const UFFD_API: u64 = 0xaa;
 pub(super) const USER_MODE_ONLY: usize = 1;
@@ -20,7 +16,6 @@ pub(super) const DONT_WAKE: u64 = 1 << 0;
 pub(super) const MOVE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 pub(super) const EVENT_PAGEFAULT: u8 = 0x12;
 pub(super) const FLAG_WRITE: u64 = 1 << 0;
-pub(super) const FLAG_WP: u64 = 1 << 1;
 
 const fn request(direction: u64, number: u64, size: usize) -> usize {
     ((direction << 30) | ((size as u64) << 16) | (0xaa << 8) | number) as usize
@@ -34,7 +29,6 @@ pub(super) const IOC_WAKE: usize = request(READ, 0x02, size_of::<Range>());
 pub(super) const IOC_COPY: usize = request(READ_WRITE, 0x03, size_of::<Transfer>());
 pub(super) const IOC_ZEROPAGE: usize = request(READ_WRITE, 0x04, size_of::<Fill>());
 pub(super) const IOC_MOVE: usize = request(READ_WRITE, 0x05, size_of::<Transfer>());
-pub(super) const IOC_WRITEPROTECT: usize = request(READ_WRITE, 0x06, size_of::<WriteProtect>());
 pub(super) const IOC_POISON: usize = request(READ_WRITE, 0x08, size_of::<Fill>());
 pub(super) const IOC_API: usize = request(READ_WRITE, 0x3f, size_of::<Api>());
 
@@ -74,12 +68,6 @@ pub(super) struct Fill {
     pub(super) range: Range,
     pub(super) mode: u64,
     pub(super) done: i64,
-}
-
-#[repr(C)]
-pub(super) struct WriteProtect {
-    pub(super) range: Range,
-    pub(super) mode: u64,
 }
 
 /// The size of `struct uffd_msg`; `parse_fault` knows what is where in it.

@@ -38,7 +38,7 @@ fn pages(count: usize) -> AnonMap {
 
 fn registered(uffd: &Userfaultfd, count: usize) -> AnonMap {
     let map = pages(count);
-    uffd.register(map.addr(), map.len(), false).unwrap();
+    uffd.register(map.addr(), map.len()).unwrap();
     map
 }
 
@@ -303,7 +303,6 @@ fn with_sigbus_a_system_call_gets_efault_instead_of_waiting() {
 struct Handler {
     stop: Arc<AtomicBool>,
     missing: Arc<AtomicUsize>,
-    protected: Arc<AtomicUsize>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -311,19 +310,12 @@ impl Handler {
     fn start(uffd: Arc<Userfaultfd>, target: usize, source: usize) -> Handler {
         let stop = Arc::new(AtomicBool::new(false));
         let missing = Arc::new(AtomicUsize::new(0));
-        let protected = Arc::new(AtomicUsize::new(0));
-        let (stopped, copied, lifted) = (stop.clone(), missing.clone(), protected.clone());
+        let (stopped, copied) = (stop.clone(), missing.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 let Some(fault) = uffd.wait_fault(20).unwrap() else {
                     continue;
                 };
-                if fault.wp {
-                    assert!(fault.write);
-                    lifted.fetch_add(1, Ordering::Relaxed);
-                    uffd.write_protect(fault.addr, PAGE, false).unwrap();
-                    continue;
-                }
                 let run = uffd.copy(fault.addr, source + (fault.addr - target), PAGE);
                 match run.error {
                     None => drop(copied.fetch_add(1, Ordering::Relaxed)),
@@ -336,7 +328,6 @@ impl Handler {
         Handler {
             stop,
             missing,
-            protected,
             thread: Some(thread),
         }
     }
@@ -385,29 +376,6 @@ fn a_handler_thread_serves_every_byte_to_threads_and_system_calls() {
 }
 
 #[test]
-fn a_write_to_a_protected_page_is_told_and_a_read_is_not() {
-    let Some(uffd) = open_or_skip(UffdMode::Kernel, false) else {
-        return;
-    };
-    if !uffd.has_write_protect() {
-        eprintln!("skipped: this kernel cannot write-protect anonymous memory (Linux 5.7)");
-        return;
-    }
-    let uffd = Arc::new(uffd);
-    let target = pages(4);
-    (0..4).for_each(|i| paint(&target, i, 7));
-    uffd.register(target.addr(), target.len(), true).unwrap();
-    let handler = Handler::start(uffd.clone(), target.addr(), 0);
-    uffd.write_protect(target.addr(), 4 * PAGE, true).unwrap();
-    assert!((0..4).all(|i| is_painted(&target, i, i, 7)));
-    assert_eq!(handler.protected.load(Ordering::Relaxed), 0);
-    target.slice_mut(2 * PAGE, 1).unwrap()[0] = 99;
-    assert_eq!(handler.protected.load(Ordering::Relaxed), 1);
-    assert_eq!(target.slice(2 * PAGE, 1).unwrap()[0], 99);
-    assert!(is_painted(&target, 3, 3, 7));
-}
-
-#[test]
 fn an_unregistered_range_is_the_kernels_again() {
     let Some(uffd) = open_or_skip(UffdMode::UserOnly, false) else {
         return;
@@ -442,21 +410,20 @@ fn a_lost_descriptor_comes_back_from_another_thread() {
 #[test]
 fn only_features_that_exist_are_asked_for() {
     let every = u64::MAX;
-    let basic = FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_POISON;
     assert_eq!(
         features_to_ask(every, false, false),
-        Ok(basic | FEATURE_MOVE)
+        Ok(FEATURE_POISON | FEATURE_MOVE)
     );
     assert_eq!(
         features_to_ask(every, true, true),
-        Ok(basic | FEATURE_SIGBUS)
+        Ok(FEATURE_POISON | FEATURE_SIGBUS)
     );
     assert_eq!(
         features_to_ask(FEATURE_SIGBUS, true, false),
         Ok(FEATURE_SIGBUS)
     );
     assert_eq!(
-        features_to_ask(FEATURE_WP, true, false),
+        features_to_ask(FEATURE_MOVE, true, false),
         Err(OpenError::NoSigbus)
     );
     assert_eq!(features_to_ask(0, false, false), Ok(0));
