@@ -165,7 +165,7 @@ impl Store {
         ram: Bytes,
     ) -> Bytes {
         let segment = SEGMENT_BYTES as u64;
-        let rooms = self.rooms(leaving.file_system(), ram, 1);
+        let rooms = self.rooms(leaving.frees_space_on(), ram, 1);
         let mut loads: Vec<Load> = held
             .iter()
             .map(|&(group, amount)| Load::new(amount, self.may_use(group, u64::MAX, 1)))
@@ -182,7 +182,7 @@ impl Store {
     /// The same of a slots device, and by group in pages: as if none of them compressed, since those that do are in the log.
     #[must_use]
     pub fn excess_of_pages(&self, off: &SlotsOff, held: &[(GroupId, u64)], ram: Bytes) -> Bytes {
-        let rooms = self.rooms(off.file_system(), ram, PAGES_PER_SEGMENT);
+        let rooms = self.rooms(off.frees_space_on(), ram, PAGES_PER_SEGMENT);
         let mut loads: Vec<Load> = held
             .iter()
             .map(|&(group, amount)| {

@@ -7,6 +7,7 @@ mod groups;
 mod life;
 mod model;
 mod slots;
+mod slots_failing;
 mod stress;
 
 use crate::{EntryId, LayerOptions, SwapLayer};

@@ -10,7 +10,7 @@ use vswap_store::{SEGMENT_BYTES, Step, StoreError, SwapoffError};
 use vswap_units::Bytes;
 
 /// A layer with a slots device in memory of so many places of 64 slots.
-fn layer_with_slots(ram_mib: u32, places: u32) -> (SwapLayer, Control) {
+pub(super) fn layer_with_slots(ram_mib: u32, places: u32) -> (SwapLayer, Control) {
     let layer = layer(ram_mib);
     let control = slots_on(&layer, "a", places, None);
     (layer, control)
@@ -24,7 +24,12 @@ fn options(name: &str, priority: Option<i32>) -> DeviceOptions {
     }
 }
 
-fn slots_on(layer: &SwapLayer, name: &str, places: u32, priority: Option<i32>) -> Control {
+pub(super) fn slots_on(
+    layer: &SwapLayer,
+    name: &str,
+    places: u32,
+    priority: Option<i32>,
+) -> Control {
     let device = FaultyDevice::new(places);
     let control = device.control();
     let slots = layer.store().slots();
@@ -39,7 +44,11 @@ fn ram(layer: &SwapLayer) -> Bytes {
 }
 
 /// Takes a slots device off in one go; gives up after `most` steps.
-fn take_off(layer: &SwapLayer, number: u8, most: usize) -> Result<(u64, u32), SwapoffError> {
+pub(super) fn take_off(
+    layer: &SwapLayer,
+    number: u8,
+    most: usize,
+) -> Result<(u64, u32), SwapoffError> {
     let (mut buffer, mut ws) = (vec![0; PAGE_SIZE], workspace());
     let mut off = layer.slots_off_begin(number, ram(layer))?;
     for _ in 0..most {
@@ -62,7 +71,7 @@ fn take_off(layer: &SwapLayer, number: u8, most: usize) -> Result<(u64, u32), Sw
 }
 
 /// Seeds of pages that do not compress, and of some that do.
-const RAW: u64 = 7;
+pub(super) const RAW: u64 = 7;
 const SHORT: u64 = 8;
 
 fn store_as(layer: &SwapLayer, seed: u64, ws: &mut Workspace) -> (EntryId, SwapOut) {
@@ -160,13 +169,13 @@ fn a_failing_read_loses_nothing() {
     assert_lawful(&layer);
 }
 
-fn fill(layer: &SwapLayer, pages: u64, ws: &mut Workspace) -> Vec<(EntryId, u64)> {
+pub(super) fn fill(layer: &SwapLayer, pages: u64, ws: &mut Workspace) -> Vec<(EntryId, u64)> {
     (0..pages)
         .map(|i| (store_as(layer, RAW * (5 * i + 1), ws).0, i))
         .collect()
 }
 
-fn verify(layer: &SwapLayer, entries: &[(EntryId, u64)], ws: &mut Workspace) {
+pub(super) fn verify(layer: &SwapLayer, entries: &[(EntryId, u64)], ws: &mut Workspace) {
     for &(entry, i) in entries {
         assert_eq!(load_page(layer, entry, ws), page(RAW * (5 * i + 1)));
     }

@@ -57,10 +57,11 @@ pub trait SwapDevice: Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// The place is free: gives its space back where that can be done.
+    /// The place is free: gives its space back where that can be done. Nobody reads it again before it was written.
     ///
     /// # Errors
-    /// The space is then only reused.
+    /// The space is then only reused. EOPNOTSUPP of a device that gives nothing back at all; any other counts as a call it
+    /// refused.
     fn discard(&self, place: u32) -> Result<(), Errno>;
 
     /// Thread `tid` keeps what the device needs open in a descriptor table of

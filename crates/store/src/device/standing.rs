@@ -39,6 +39,8 @@ pub(crate) struct Standing {
     draining: AtomicBool,
     /// Threads that may call the device.
     inside: AtomicU32,
+    /// The last place that was given back took its space along.
+    keeps_space: AtomicBool,
     pub(crate) tally: Tally,
 }
 
@@ -51,6 +53,7 @@ impl Standing {
             device: Latched::new(device),
             draining: AtomicBool::new(false),
             inside: AtomicU32::new(0),
+            keeps_space: AtomicBool::new(false),
             tally: Tally::default(),
         }
     }
@@ -90,12 +93,19 @@ impl Standing {
         self.draining.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn file_system(&self) -> Option<u64> {
+    fn file_system(&self) -> Option<u64> {
         self.device.identity().map(|(file_system, _)| file_system)
     }
 
-    /// How many of `free` places of `bytes` each its file system has room for. Space that a device leaves on
-    /// `leaving` comes free as it is emptied.
+    /// The file system on which space comes free as this device is emptied: none where the last place given back took its
+    /// space along.
+    pub(crate) fn frees_space_on(&self) -> Option<u64> {
+        let keeps = self.keeps_space.load(Ordering::Relaxed);
+        self.file_system().filter(|_| !keeps)
+    }
+
+    /// How many of `free` places of `bytes` each its file system has room for; on `leaving` space comes free as another
+    /// device is emptied.
     pub(crate) fn room(&self, free: u64, bytes: usize, leaving: Option<u64>) -> u64 {
         if leaving.is_some() && self.file_system() == leaving {
             return free;
@@ -120,10 +130,17 @@ impl Standing {
         read
     }
 
+    /// Gives the space of a free place back. Where that fails the place is free all the same, and its space only
+    /// reused: the device stays open, since nothing is known to be wrong with what is there.
     pub(crate) fn discard(&self, place: u32) {
-        // Space that cannot be given back is only reused.
-        if self.device.discard(place).is_ok() {
-            self.tally.discards.inc();
+        let given_back = self.device.discard(place);
+        self.keeps_space
+            .store(given_back.is_err(), Ordering::Relaxed);
+        match given_back {
+            Ok(()) => self.tally.discards.inc(),
+            // It gives nothing back at all: nothing was refused that it could have done.
+            Err(Errno::EOPNOTSUPP) => {}
+            Err(_) => self.tally.errors.inc(),
         }
     }
 

@@ -59,7 +59,7 @@ impl SlotsOff {
         self.device.is_left()
     }
 
-    pub(crate) fn file_system(&self) -> Option<u64> {
-        self.device.file_system()
+    pub(crate) fn frees_space_on(&self) -> Option<u64> {
+        self.device.frees_space_on()
     }
 }

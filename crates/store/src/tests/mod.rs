@@ -2,6 +2,7 @@
 mod basic;
 mod cleaning;
 mod directory;
+mod discarding;
 mod failing;
 mod forking;
 mod groups;
