@@ -100,6 +100,22 @@ impl Store {
         if page.len() != PAGE_SIZE {
             return Err(StoreError::Io(vswap_platform::errno::Errno::EINVAL));
         }
+        let appended = self.append_to_lane(group, owner, page, ws);
+        if appended == Err(StoreError::NoRoom)
+            && self.groups.limiting(group, Resource::Ram).is_some()
+        {
+            self.groups.note_fail(group);
+        }
+        appended
+    }
+
+    fn append_to_lane(
+        &self,
+        group: GroupId,
+        owner: u64,
+        page: &[u8],
+        ws: &mut Workspace,
+    ) -> Result<Stored, StoreError> {
         let mut open = self.lane(ws.lane(), group).lock();
         self.give_up_dead(&mut open);
         if let Some(at) = *open
@@ -120,7 +136,7 @@ impl Store {
     }
 
     /// [`Store::append_for`], but a page that does not compress is left to the caller,
-    /// who has a better place for it (`crate::slots`): `None` then.
+    /// who has a better place for it (`crate::slots`): `None` then. So is one that finds no room: that is no failure yet.
     ///
     /// # Errors
     /// As [`Store::append_for`].
@@ -232,7 +248,6 @@ impl Store {
     fn open_segment(&self, group: GroupId, beyond: u32) -> Result<Open, StoreError> {
         // Limits of groups are passed by one segment at most.
         if !self.groups.charge(group, Resource::Ram, beyond.min(1)) {
-            self.groups.note_fail(group);
             return Err(StoreError::NoRoom);
         }
         let opened = self.ram.take(beyond).and_then(|slot| {

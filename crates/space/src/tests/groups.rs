@@ -127,3 +127,28 @@ fn a_forked_child_keeps_groups_apart() {
     }
     assert_lawful(&layer);
 }
+
+#[test]
+fn a_page_that_goes_to_a_slot_because_of_a_limit_found_room_and_is_no_failure() {
+    let (layer, _) = super::slots::layer_with_slots(8, 4);
+    let mut workspace = workspace();
+    let tight = group(&layer, GroupId::ROOT);
+    let groups = layer.store().groups();
+    groups.set_limit(tight, Resource::Ram, Some(0)).unwrap();
+    let all = entries(&layer, tight, 64);
+    for &entry in &all {
+        // Pages that compress, so that the log is asked first.
+        store_page(&layer, entry, 16 * entry.get() + 1, &mut workspace);
+    }
+    let charge = layer.charge(tight).unwrap().store;
+    assert!(layer.gauges().slot_pages > 0 && charge.ram_max_events > 0);
+    assert_eq!((charge.fail_events, groups.refused_by(tight)), (0, None));
+    // One more than there are slots has no room anywhere.
+    for entry in entries(&layer, tight, 256) {
+        let mut pin = layer.pin(entry).unwrap();
+        let _ = pin.swap_out(&page(16 * entry.get() + 1), &mut workspace);
+    }
+    let fails = layer.charge(tight).unwrap().store.fail_events;
+    assert!(fails > 0 && groups.refused_by(tight) == Some(tight));
+    assert_lawful(&layer);
+}
