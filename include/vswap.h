@@ -361,20 +361,23 @@ int vswap_layer_clean(vswap_layer *layer);
 int vswap_layer_check(vswap_layer *layer, char *report, size_t len);
 
 /**
- * Attaches a device of `places` segments in memory, which fails when told to, at any time. It is filled before those of
- * lower priority; -1 is below all that are attached. Returns its number, or -errno.
+ * Attaches a device in memory of `places` segments, or of 64 times as many slots (`slots` not 0; the first is never used),
+ * which fails when told to, at any time. It is filled before those of its sort with lower priority; -1 is below all that
+ * are attached. Returns its number, or -errno.
  *
  * # Safety
  * `layer` is valid.
  */
 int vswap_layer_attach(vswap_layer *layer,
                        uint32_t places,
-                       int priority);
+                       int priority,
+                       int slots);
 
 /**
- * Takes an attached device off, using up to `ram_segments` of RAM, and gives up after `most` segments. Returns 0, or
- * -ENOENT (not on), -EBUSY (being taken off), -ENOSPC (what is there does not fit elsewhere; nothing was moved),
- * -ECANCELED (given up), -EIO (a segment could not be moved); -EINVAL. Whatever it is but 0, the device is on.
+ * Takes an attached device off, using up to `ram_segments` of RAM, and gives up after `most` segments, or pages in slots
+ * (some more, since they are moved several at once). Returns 0, or -ENOENT (not on), -EBUSY (being taken off), -ENOSPC
+ * (what is there does not fit elsewhere; nothing was moved), -ECANCELED (given up), -EIO (a segment or page could not be
+ * moved); -EINVAL. Whatever it is but 0, the device is on.
  *
  * # Safety
  * `layer` is valid.
@@ -385,9 +388,11 @@ int vswap_layer_swapoff(vswap_layer *layer,
                         uint32_t most);
 
 /**
- * How an attached device is, in this order, as much as fits: the number by which groups forbid it, its priority, 0 on or
- * 1 draining or 2 closed for writing, its places, those taken, and those on it that were written and not discarded.
- * Returns how many values there are, or -ENOENT (it is off); -EINVAL.
+ * How an attached device is, in this order, as much as fits: 1 if it has slots and 0 if it has places for segments; the
+ * number by which groups forbid it, among those of its sort; its priority; 0 on or 1 draining or 2 closed for writing; its
+ * places, or slots; those taken; places with something in them that was not given up; places that were given up and could
+ * not be given back; how many it gave back; how many calls it refused. Returns how many values there are, or -ENOENT (it
+ * is off); -EINVAL.
  *
  * # Safety
  * `layer` is valid, `values` has room for `count` values.
@@ -398,15 +403,25 @@ int vswap_layer_device(vswap_layer *layer,
                        size_t count);
 
 /**
- * Makes the `nth` write (or read) from now on of an attached device fail: `kind` 0 I/O error, 1 no space, 2 only half
- * arrives, 3 bytes changed on the way and success reported. Returns 0, or -EINVAL.
+ * The attached device that an entry's page is on, in a segment or in a slot; -ENOENT if it is on none; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_device_of(vswap_layer *layer,
+                          uint64_t entry);
+
+/**
+ * Makes the `nth` read (`call` 0), write (1) or discard (2) from now on of an attached device fail: `kind` 0 I/O error, 1 no
+ * space, 2 only half is done, 3 success is reported, but bytes were changed on the way, or nothing was given back. Returns
+ * 0, or -EINVAL.
  *
  * # Safety
  * `layer` is valid.
  */
 int vswap_layer_fault(vswap_layer *layer,
                       size_t device,
-                      int write,
+                      int call,
                       uint64_t nth,
                       int kind);
 
@@ -423,12 +438,12 @@ int vswap_layer_condition(vswap_layer *layer,
                           uint32_t delay_us);
 
 /**
- * Writes to or reads from an attached device so far.
+ * Reads of (`call` 0), writes to (1) or discards on (2) an attached device so far; -EINVAL.
  *
  * # Safety
  * `layer` is valid.
  */
-int64_t vswap_layer_calls(vswap_layer *layer, size_t device, int write);
+int64_t vswap_layer_calls(vswap_layer *layer, size_t device, int call);
 
 /**
  * Makes a group under `parent` (0: the root). Returns its number, or -ENOSPC; -EINVAL.
@@ -461,7 +476,8 @@ int vswap_layer_group_limit(vswap_layer *layer,
                             int64_t segments);
 
 /**
- * Says whether a group's segments may go to devices, and which devices never (a bit each). Returns 0, or -EINVAL.
+ * Says whether a group's bytes may go to devices, and to which never: of those for segments and of those for slots, a bit
+ * each. Returns 0, or -EINVAL.
  *
  * # Safety
  * `layer` is valid.
@@ -469,7 +485,8 @@ int vswap_layer_group_limit(vswap_layer *layer,
 int vswap_layer_group_rules(vswap_layer *layer,
                             size_t group,
                             int writeback,
-                            uint32_t forbidden_devices);
+                            uint32_t forbidden_devices,
+                            uint32_t forbidden_slots);
 
 /**
  * What a group is charged for, in this order, as much as fits: its own entries, and those with its children's; its own
@@ -565,7 +582,7 @@ int vswap_layer_poison(vswap_layer *layer, uint64_t entry);
 /**
  * What the layer holds and did, in this order, as many as fit in `values`: entries in use, pages of one word, stored
  * pages, their bytes, pages swapped out and swapped in and found lost so far, segments in RAM, how many there may be,
- * segments on devices. Returns how many values there are, or -EINVAL.
+ * segments on devices, pages in slots. Returns how many values there are, or -EINVAL.
  *
  * # Safety
  * `layer` is valid, `values` has room for `count` values.
@@ -573,6 +590,25 @@ int vswap_layer_poison(vswap_layer *layer, uint64_t entry);
 int vswap_layer_gauges(vswap_layer *layer,
                        uint64_t *values,
                        size_t count);
+
+/**
+ * Lets so much time pass that the next look at what was read is due, and moves segments between devices of different
+ * priority until none should move. Returns how many moved; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_look(vswap_layer *layer);
+
+/**
+ * From now on pages go to slots where they may, also those that compress (`on` not 0), or only those that do not or find no
+ * room. Returns 0; -EINVAL.
+ *
+ * # Safety
+ * `layer` is valid.
+ */
+int vswap_layer_prefer_slots(vswap_layer *layer,
+                             int on);
 
 /**
  * A block of `size` bytes at a multiple of `align` (at least a page), or NULL:

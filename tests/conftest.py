@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from support.compile import Compiler
 from support.known_gaps import KNOWN_GAPS
 from support.live import flights_command
-from support.sizes import full_sizes
+from support.sizes import full_sizes, model_seconds
 
 FULL_SECONDS = 4000
+BESIDE_MODEL_SECONDS = 600
+"""What a test against the model may take beyond the time it was given: a life that goes wrong is made small."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,9 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, reason in KNOWN_GAPS.items():
             if name in item.nodeid:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
-    if full_sizes():
-        for item in items:
+    for item in items:
+        if "model_seconds" in item.keywords and model_seconds():
+            item.add_marker(pytest.mark.timeout(model_seconds() + BESIDE_MODEL_SECONDS))
+        elif full_sizes():
             item.add_marker(pytest.mark.timeout(FULL_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What takes as long as it was told is not stuck: no stacks are printed in the middle of it."""
+    if item.get_closest_marker("model_seconds") and model_seconds():
+        faulthandler.cancel_dump_traceback_later()
+    return (yield)
 
 
 @pytest.fixture(scope="session")

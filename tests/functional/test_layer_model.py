@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Verbosity, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from support.engine_layer import Fault
+from support.engine_layer import Call, Fault
 from support.lockstep import Lockstep
 from support.pages import KINDS, page
 from support.sizes import model_seconds
@@ -37,7 +38,10 @@ SEED = st.integers(0, 40)
 READ_FAULTS = st.lists(
     st.sampled_from([Fault.ERROR, Fault.SHORT, Fault.CORRUPT]), min_size=1, max_size=4
 )
+DISCARD_FAULTS = st.lists(st.sampled_from(list(Fault)), min_size=1, max_size=4)
 GROUP = st.integers(0, 11)
+NUMBERS = st.frozensets(st.integers(0, 2))
+PRIORITY = st.sampled_from([None, 0, 5, 10])
 RANGES = st.one_of(st.just(1), st.integers(1, 40), st.sampled_from([16, 64, 200, 512]))
 
 
@@ -56,15 +60,31 @@ class LayerMachine(RuleBasedStateMachine):
 
     @initialize(
         ram_segments=st.integers(2, 6),
-        places=st.sampled_from([[4], [16], [1, 2, 3], [8, 8], []]),
+        devices=st.sampled_from(
+            [
+                [(4, None)],
+                [(16, 9), (24, 1)],
+                [(1, None), (2, None), (3, None)],
+                [(8, 0), (8, 0)],
+                [(24, 1)],
+                [],
+            ]
+        ),
         zstd=st.sampled_from([0, 0, 1]),
         dedup=st.sampled_from([0, 1, 2]),
         parents=st.sampled_from([[], [0, 0], [0, 1, 1], [0, 1, 2, 3]]),
     )
     def begin(
-        self, ram_segments: int, places: list[int], zstd: int, dedup: int, parents: list[int]
+        self,
+        ram_segments: int,
+        devices: list[tuple[int, int | None]],
+        zstd: int,
+        dedup: int,
+        parents: list[int],
     ) -> None:
-        self.both = Lockstep(ram_segments, places, zstd, dedup)
+        self.both = Lockstep(ram_segments, zstd, dedup)
+        for places, priority in devices:
+            self.both.swapon(places, priority)
         for parent in parents:
             self.both.create_group(parent)
 
@@ -149,26 +169,69 @@ class LayerMachine(RuleBasedStateMachine):
     def limit_group(self, group: int, device: bool, segments: int | None) -> None:
         self.both.limit_group(self.both.group(group), device=device, segments=segments)
 
-    @rule(group=GROUP, writeback=st.booleans(), forbidden=st.frozensets(st.integers(0, 2)))
-    def rule_group(self, group: int, writeback: bool, forbidden: frozenset[int]) -> None:
-        devices = frozenset(range(len(self.both.model.devices)))
+    @rule(group=GROUP, writeback=st.booleans(), forbidden=NUMBERS, forbidden_slots=NUMBERS)
+    def rule_group(
+        self,
+        group: int,
+        writeback: bool,
+        forbidden: frozenset[int],
+        forbidden_slots: frozenset[int],
+    ) -> None:
         self.both.rule_group(
-            self.both.group(group), writeback=writeback, forbidden=forbidden & devices
+            self.both.group(group),
+            writeback=writeback,
+            forbidden=forbidden,
+            forbidden_slots=forbidden_slots,
         )
 
     @rule(group=GROUP, segments=st.sampled_from([1, 2, 9]))
     def writeback_group(self, group: int, segments: int) -> None:
         self.both.writeback_group(self.both.group(group), segments)
 
-    @rule(places=st.integers(1, 8), priority=st.sampled_from([None, 0, 5, 10]))
+    @rule(places=st.one_of(st.integers(1, 8), st.integers(16, 20)), priority=PRIORITY)
     def swapon(self, places: int, priority: int | None) -> None:
-        if sum(device.on for device in self.both.model.devices) < 4:
+        if len(self.both.devices_on(slots=False)) < 4:
             self.both.swapon(places, priority)
+
+    @rule(places=st.integers(1, 4), priority=PRIORITY)
+    def swapon_slots(self, places: int, priority: int | None) -> None:
+        if len(self.both.devices_on(slots=True)) < 3:
+            self.both.swapon(places, priority, slots=True)
+
+    @rule(on=st.booleans())
+    def prefer_slots(self, on: bool) -> None:
+        self.both.prefer_slots(on)
 
     @precondition(has_devices)
     @rule(at=AT, ram=st.integers(0, 4), most=st.sampled_from([1000, 1000, 1, 2]))
     def swapoff(self, at: int, ram: int, most: int) -> None:
         self.both.swapoff(self.both.device(at), ram, most)
+
+    @precondition(has_devices)
+    @rule(beyond=st.integers(0, 4), pages=st.sampled_from([2, 2, 40]), seed=SEED, group=GROUP)
+    def fill_the_best_device(self, beyond: int, pages: int, seed: int, group: int) -> None:
+        """Segments with little in them, so that it gets full, or with enough to come up again."""
+        on = self.both.devices_on(slots=False)
+        best = max(on, key=lambda it: it[1].priority, default=None)
+        for i in range(self.both.room(best[0]) + beyond if best else 0):
+            if len(self.both.model.entries) < 700:
+                for n, entry in enumerate(self.both.allocate(pages, self.both.group(group))):
+                    self.both.swap_out(entry, page("noise", seed + pages * i + n))
+                self.both.writeback(1)
+
+    @precondition(has_devices)
+    @rule(reads=st.lists(AT, max_size=3), looks=st.integers(1, 6), places=st.integers(16, 20))
+    def looks(self, reads: list[int], looks: int, places: int) -> None:
+        """What is read before each look comes up in the end, what is not goes down."""
+        if len(self.both.devices_on(slots=False)) == 1:
+            self.both.swapon(places, priority=20 if reads else 0)
+        on_devices = sorted(self.both.stored_at(Backing.DEVICE))
+        for _ in range(looks):
+            for at in reads if on_devices else []:
+                self.both.swap_in(on_devices[at % len(on_devices)])
+            self.both.look()
+
+    # Devices that fail
 
     @precondition(has_devices)
     @rule(
@@ -182,11 +245,52 @@ class LayerMachine(RuleBasedStateMachine):
         self.both.writeback_with_fault(device, nth, fault, segments)
 
     @precondition(has_devices)
+    @rule(
+        at=AT,
+        nth=st.sampled_from([0, 0, 1, 2]),
+        fault=st.sampled_from(list(Fault)),
+        call=st.sampled_from([Call.READ, Call.WRITE]),
+    )
+    def a_look_goes_wrong(self, at: int, nth: int, fault: Fault, call: Call) -> None:
+        self.both.look_with_fault(self.both.device(at), nth, fault, call)
+
+    @precondition(has_devices)
+    @rule(
+        at=AT,
+        nth=st.integers(0, 3),
+        fault=st.sampled_from(list(Fault)),
+        count=FEW,
+        kind=KIND,
+        seed=SEED,
+    )
+    def swap_out_goes_wrong(
+        self, at: int, nth: int, fault: Fault, count: int, kind: str, seed: int
+    ) -> None:
+        entries = self.both.live(at, count) if self.both.model.entries else []
+        pages = {entry: page(kind, seed + i) for i, entry in enumerate(entries)}
+        self.both.swap_out_with_fault(self.both.device(at), nth, fault, pages)
+
+    @precondition(has_devices)
     @rule(at=AT, faults=READ_FAULTS, count=FEW)
     def swap_in_goes_wrong(self, at: int, faults: list[Fault], count: int) -> None:
         device = self.both.device(at)
-        entries = sorted(self.both.stored_at(Backing.DEVICE))[at % 50 :][:count]
+        entries = self.both.stored_on(device)[at % 50 :][:count]
         self.both.swap_in_with_faults(device, faults, entries)
+
+    @precondition(has_devices)
+    @rule(at=AT, faults=DISCARD_FAULTS, count=MANY)
+    def giving_back_goes_wrong(self, at: int, faults: list[Fault], count: int) -> None:
+        device = self.both.device(at)
+        entries = self.both.stored_on(device)[:count]
+        self.both.discard_with_faults(device, faults, lambda: self.both.free_and_give_back(entries))
+
+    @precondition(has_devices)
+    @rule(at=AT, faults=DISCARD_FAULTS, ram=st.integers(0, 4))
+    def giving_back_goes_wrong_in_swapoff(self, at: int, faults: list[Fault], ram: int) -> None:
+        device = self.both.device(at)
+        self.both.discard_with_faults(
+            device, faults, lambda: drop(self.both.swapoff(device, ram, 1000))
+        )
 
     @precondition(has_devices)
     @rule(at=AT, faults=READ_FAULTS, ram=st.integers(0, 4))
@@ -199,21 +303,28 @@ class LayerMachine(RuleBasedStateMachine):
         self.both.clean_with_faults(self.both.device(at), faults)
 
     @precondition(has_devices)
-    @rule(at=AT, segments=st.integers(0, 2), count=FEW)
-    def a_device_is_gone_for_a_while(self, at: int, segments: int, count: int) -> None:
+    @rule(at=AT, segments=st.integers(0, 2), count=FEW, seed=SEED)
+    def a_device_is_gone_for_a_while(self, at: int, segments: int, count: int, seed: int) -> None:
         device = self.both.device(at)
-        entries = sorted(self.both.stored_at(Backing.DEVICE))[:count]
+        entries = self.both.stored_on(device)[:count]
         with self.both.gone(device):
             for entry in entries:
                 self.both.swap_in(entry, Trouble(refused=True))
+            for i, entry in enumerate(entries[::2]):
+                self.both.swap_out(entry, page("noise", seed + i))
             self.both.writeback(segments)
+            self.both.look()
             self.both.clean()
 
     @precondition(has_devices)
     @rule(at=AT, delay_us=st.integers(1, 300))
     def a_device_is_slow_for_a_while(self, at: int, delay_us: int) -> None:
-        with self.both.slow(self.both.device(at), delay_us):
+        device = self.both.device(at)
+        with self.both.slow(device, delay_us):
             self.both.writeback(2)
+            for entry in self.both.stored_on(device)[:4]:
+                self.both.swap_in(entry)
+            self.both.look()
 
     @invariant()
     def both_agree(self) -> None:
@@ -223,6 +334,10 @@ class LayerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "both"):
             self.both.end()
+
+
+def drop(_: object) -> None:
+    """What comes of it is looked at elsewhere."""
 
 
 def profile(**changes: Any) -> settings:
@@ -244,6 +359,7 @@ def profile(**changes: Any) -> settings:
     )
 
 
+@pytest.mark.model_seconds
 def test_the_engine_does_what_the_model_says() -> None:
     seconds = model_seconds()
     if not seconds:

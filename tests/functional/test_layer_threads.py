@@ -25,6 +25,7 @@ def short_turns() -> Iterator[None]:
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.model_seconds
 @pytest.mark.parametrize("threads", [2, 3, 4])
 @pytest.mark.parametrize("ram_segments", [3, 12])
 def test_threads_on_one_layer_get_what_each_would_have_got_alone(

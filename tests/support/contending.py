@@ -11,13 +11,15 @@ from collections import Counter
 from random import Random
 from threading import Thread
 
-from support.engine_layer import EngineLayer, Swapoff
+from support.engine_layer import Call, EngineLayer, Fault, Swapoff
 from support.pages import KINDS, page
 from vswap.model import STORED, Backing, Entry, Layer, SwapIn, SwapOut
 
 OWN_MOST = 300
 """Entries that one thread keeps."""
 PLACES = 16
+SLOT_PLACES = 2
+"""Of a slots device: fewer pages than threads have that do not shrink, so that some go elsewhere."""
 SHARED_SEEDS = range(4)
 SHARED_KINDS = ("text", "noise", "word")
 MAY_HAVE_NO_ROOM = {SwapOut.STORED, SwapOut.NO_ROOM}
@@ -52,7 +54,10 @@ class Contender(Thread):
             self.take_frame,
             self.writeback,
             self.clean,
-            self.device_comes_or_goes,
+            self.look,
+            self.prefer_slots,
+            self.discard_goes_wrong,
+            *(self.device_comes_or_goes,) * 2,
             *(self.share,) * 2,
             self.read_shared,
             self.write_shared,
@@ -89,8 +94,8 @@ class Contender(Thread):
             allowed = self.mine.may_swap_out(entry, content, ram_is_full=True)
             assert end in allowed, (entry, end, allowed)
             backing = self.engine.backing(entry)
-            if end is SwapOut.STORED and backing is Backing.DEVICE:
-                backing = Backing.RAM  # written back by another thread since
+            if end is SwapOut.STORED and backing is not Backing.SAME:
+                backing = Backing.RAM  # whatever another thread did to it since
             self.mine.swap_out(entry, content, end, backing)
 
     def swap_in(self) -> None:
@@ -126,19 +131,35 @@ class Contender(Thread):
     def clean(self) -> None:
         self.engine.clean()
 
+    def look(self) -> None:
+        self.engine.look()
+
+    def prefer_slots(self) -> None:
+        self.engine.prefer_slots(self.random.random() < 1 / 4)
+
+    def discard_goes_wrong(self) -> None:
+        """Space is not given back: nobody notices."""
+        for device in self.devices[:1]:
+            self.engine.plan(device, Call.DISCARD, nth=0, fault=self.random.choice(list(Fault)))
+
+    def attach(self) -> int:
+        """A device of either sort, better or worse than others."""
+        slots = self.random.random() < 1 / 2
+        places = SLOT_PLACES if slots else PLACES
+        return self.engine.attach(places, self.random.choice([None, 0, 5]), slots=slots)
+
     def device_comes_or_goes(self) -> None:
         """Takes a device off, whatever others write to it and read from it; it has to be empty then, or stay."""
         try:
             device = self.devices.pop(self.random.randrange(max(1, len(self.devices))))
         except IndexError:
-            self.devices.append(self.engine.attach(PLACES))
+            self.devices.append(self.attach())
             return
         end = self.engine.swapoff(device, ram_segments=1, most=self.random.choice([1, 1000]))
         assert end is not Swapoff.NOT_ON
         if end is Swapoff.DONE:
             assert self.engine.device(device) is None
-        if end is not Swapoff.DONE or len(self.devices) == 0:
-            self.devices.append(device if end is not Swapoff.DONE else self.engine.attach(PLACES))
+        self.devices.append(device if end is not Swapoff.DONE else self.attach())
 
     # What is shared.  Nobody takes more than it added, so no shared entry ever ends.
 
@@ -173,7 +194,11 @@ class Contest:
 
     def __init__(self, threads: int, seed: int, ram_segments: int) -> None:
         self.engine = EngineLayer(ram_segments, dedup=seed % 3)
-        self.devices = [self.engine.attach(PLACES) for _ in range(2)]
+        self.devices = [
+            self.engine.attach(PLACES, priority=5),
+            self.engine.attach(PLACES, priority=0),
+            self.engine.attach(SLOT_PLACES, slots=True),
+        ]
         first = self.engine.allocate(16)
         assert first is not None
         self.shared = list(range(first, first + 16))
@@ -213,6 +238,9 @@ class Contest:
             assert self.engine.count(number) == 1 + sum(s.added[number] for s in self.states)
         gauges = self.engine.gauges()
         assert gauges.entries == len(own) + len(self.shared)
+        on_devices = [self.engine.device(device) for device in self.devices]
+        in_slots = sum(state.used for state in on_devices if state and state.slots)
+        assert gauges.slots == in_slots
         assert self.engine.check() == []
 
     def _compare_one(self, number: int, entry: Entry) -> None:
@@ -232,6 +260,7 @@ class Contest:
         for number in self.shared:
             for _ in range(self.engine.count(number)):
                 self.engine.free(number)
-        assert self.engine.gauges().entries == 0
+        gauges = self.engine.gauges()
+        assert (gauges.entries, gauges.stored, gauges.slots) == (0, 0, 0)
         assert self.engine.check() == []
         self.engine.destroy()

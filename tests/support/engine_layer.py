@@ -63,6 +63,15 @@ class Fault(IntEnum):
     NO_SPACE = 1
     SHORT = 2
     CORRUPT = 3
+    """Success is reported: of bytes that were changed, or of a discard that was not done."""
+
+
+class Call(IntEnum):
+    """What a device is asked to do."""
+
+    READ = 0
+    WRITE = 1
+    DISCARD = 2
 
 
 @dataclass(frozen=True)
@@ -79,19 +88,26 @@ class Gauges:
     ram_segments: int
     ram_limit: int
     device_segments: int
+    slots: int
 
 
 @dataclass(frozen=True)
 class DeviceState:
     """What the layer says of a device that is on."""
 
+    slots: int
     number: int
     priority: int
     state: int
     places: int
+    """Of a slots device: pages, its header's slot among them."""
     used: int
+    stored: int
+    """Places (of 64 slots) written and not given up, as the device itself knows it."""
     kept: int
-    """Places written and not discarded, as the device itself knows it."""
+    """Places given up whose discard failed, as the device itself knows it."""
+    discards: int
+    errors: int
 
 
 class EngineLayer:
@@ -107,23 +123,23 @@ class EngineLayer:
         self._lib.vswap_layer_destroy(self._layer)
         self._layer = self._ffi.NULL
 
-    def attach(self, places: int, priority: int | None = None) -> int:
+    def attach(self, places: int, priority: int | None = None, *, slots: bool = False) -> int:
         """A device in memory, below all others without a priority; its number here."""
         number = self._lib.vswap_layer_attach(
-            self._layer, places, -1 if priority is None else priority
+            self._layer, places, -1 if priority is None else priority, slots
         )
         assert number >= 0
         return int(number)
 
     def device(self, number: int) -> DeviceState | None:
         """None when it is off."""
-        values = self._ffi.new("int64_t[6]")
+        values = self._ffi.new("int64_t[10]")
         code = self._lib.vswap_layer_device(self._layer, number, values, len(values))
         assert code in (len(values), -ENOENT)
         return DeviceState(*(int(value) for value in values)) if code > 0 else None
 
     def swapoff(self, device: int, ram_segments: int, most: int) -> Swapoff:
-        """Gives up after `most` segments."""
+        """Gives up after `most` segments, or pages of a slots device."""
         code = self._lib.vswap_layer_swapoff(self._layer, device, ram_segments, most)
         return SWAPOFF_ENDS[code]
 
@@ -150,6 +166,12 @@ class EngineLayer:
         """Free entries look like ones without bytes."""
         return BACKINGS[self._lib.vswap_layer_backing(self._layer, entry)]
 
+    def device_of(self, entry: int) -> int | None:
+        """The device that an entry's page is on."""
+        number = self._lib.vswap_layer_device_of(self._layer, entry)
+        assert number >= 0 or number == -ENOENT
+        return int(number) if number >= 0 else None
+
     def cache(self, entry: int, frame: int) -> bool:
         return bool(self._lib.vswap_layer_cache(self._layer, entry, frame))
 
@@ -174,6 +196,13 @@ class EngineLayer:
     def clean(self) -> int:
         return int(self._lib.vswap_layer_clean(self._layer))
 
+    def look(self) -> int:
+        """Segments that moved between devices of different priority, the next look being due."""
+        return int(self._lib.vswap_layer_look(self._layer))
+
+    def prefer_slots(self, on: bool) -> None:
+        assert self._lib.vswap_layer_prefer_slots(self._layer, on) == 0
+
     def gauges(self) -> Gauges:
         count = self._lib.vswap_layer_gauges(self._layer, self._ffi.NULL, 0)
         values = self._ffi.new("uint64_t[]", count)
@@ -197,9 +226,16 @@ class EngineLayer:
         assert code in (0, -EBUSY)
         return bool(code == 0)
 
-    def rule_group(self, group: int, *, writeback: bool, forbidden: Iterable[int]) -> None:
-        bits = sum(1 << device for device in forbidden)
-        assert self._lib.vswap_layer_group_rules(self._layer, group, writeback, bits) == 0
+    def rule_group(
+        self,
+        group: int,
+        *,
+        writeback: bool,
+        forbidden: Iterable[int],
+        forbidden_slots: Iterable[int],
+    ) -> None:
+        bits = [sum(1 << device for device in devices) for devices in (forbidden, forbidden_slots)]
+        assert self._lib.vswap_layer_group_rules(self._layer, group, writeback, *bits) == 0
 
     def group_charge(self, group: int) -> GroupCharge | None:
         """None if there is no such group."""
@@ -222,13 +258,13 @@ class EngineLayer:
         assert (found == 0) == (lines == [])
         return lines
 
-    def plan(self, device: int, *, write: bool, nth: int, fault: Fault) -> None:
+    def plan(self, device: int, call: Call, nth: int, fault: Fault) -> None:
         """The nth call from now on goes wrong."""
-        assert self._lib.vswap_layer_fault(self._layer, device, write, nth, fault) == 0
+        assert self._lib.vswap_layer_fault(self._layer, device, call, nth, fault) == 0
 
     def condition(self, device: int, *, gone: bool = False, delay_us: int = 0) -> None:
         """How the device is from now on; what was planned is forgotten."""
         assert self._lib.vswap_layer_condition(self._layer, device, gone, delay_us) == 0
 
-    def calls(self, device: int, *, write: bool) -> int:
-        return int(self._lib.vswap_layer_calls(self._layer, device, write))
+    def calls(self, device: int, call: Call) -> int:
+        return int(self._lib.vswap_layer_calls(self._layer, device, call))

@@ -27,6 +27,7 @@ from vswap.model import (
     SwapIn,
     SwapOut,
     Trouble,
+    may_change_tier,
 )
 
 MODEL = Path(__file__).parents[2] / "python" / "vswap" / "model"
@@ -36,7 +37,7 @@ WORD_OF_A_DOUBLE = bytes.fromhex("9a9999999999b93f") * 512
 
 
 def one_entry() -> tuple[Layer, int]:
-    layer = Layer()
+    layer = Layer(devices=[Device(places=8)])
     return layer, layer.allocate(512, 1)[0]
 
 
@@ -114,7 +115,7 @@ def test_nothing_moves_while_nobody_moves_it() -> None:
     layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
     for event in (Event.NOTHING, Event.CLEAN):
         with pytest.raises(SpecificationError):
-            layer.moved(entry, Backing.DEVICE, event)
+            layer.moved(entry, Backing.DEVICE, event, device=0)
 
 
 def test_a_lost_page_stays_lost_until_it_is_given_new_bytes() -> None:
@@ -170,11 +171,105 @@ def test_what_a_group_may_not_do_nobody_below_it_may() -> None:
 
 
 def test_an_entry_of_a_group_without_writeback_never_reaches_a_device() -> None:
-    layer = Layer(tree=GroupTree({5: Group(0, writeback=False)}))
+    layer = Layer(devices=[Device(places=8)], tree=GroupTree({5: Group(0, writeback=False)}))
     (entry,) = layer.allocate(512, 1, group=5)
     layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
     with pytest.raises(SpecificationError, match="forbidden"):
+        layer.moved(entry, Backing.DEVICE, Event.WRITEBACK, device=0)
+
+
+def test_a_page_on_a_device_is_on_one_that_is_on_and_takes_it() -> None:
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError, match="nowhere"):
         layer.moved(entry, Backing.DEVICE, Event.WRITEBACK)
+    layer.devices[0].write_failed(for_want_of_space=False)
+    with pytest.raises(SpecificationError, match="shut"):
+        layer.moved(entry, Backing.DEVICE, Event.WRITEBACK, device=0)
+    layer.devices.append(Device(places=1, slots=True))
+    with pytest.raises(SpecificationError, match="DEVICE on"):
+        layer.moved(entry, Backing.DEVICE, Event.WRITEBACK, device=1)
+
+
+def test_a_page_that_does_not_shrink_goes_to_a_slot_and_others_when_there_is_no_room() -> None:
+    places = {
+        (shrinks, full): Layer.places_for(shrinks=shrinks, ram_is_full=full, slots=0)
+        for shrinks in (True, False)
+        for full in (True, False)
+    }
+    assert places[True, False] == {Backing.RAM}
+    assert places[True, True] == {Backing.RAM, Backing.SLOT}
+    assert places[False, False] == places[False, True] == {Backing.SLOT}
+    assert Layer.places_for(shrinks=False, ram_is_full=True, slots=None) == {Backing.RAM}
+
+
+def slots_layer() -> tuple[Layer, int, int]:
+    devices = [
+        Device(places=8),
+        Device(places=1, priority=1, number=0, slots=True),
+        Device(places=1, priority=5, number=1, slots=True),
+    ]
+    layer = Layer(devices=devices, tree=GroupTree({5: Group(0)}))
+    return layer, layer.allocate(512, 1)[0], layer.allocate(1024, 1, group=5)[0]
+
+
+def test_slots_are_filled_by_priority_and_only_where_the_group_may() -> None:
+    layer, of_root, of_group = slots_layer()
+    assert layer.slots_for(of_root, {1: 63, 2: 63}) == 2
+    assert layer.slots_for(of_root, {1: 63, 2: 0}) == 1
+    assert layer.slots_for(of_root, {}) is None
+    layer.tree.groups[5].forbidden_slots = frozenset({1})
+    assert layer.slots_for(of_group, {1: 63, 2: 63}) == 1
+    layer.tree.groups[5].device_max = 10
+    assert layer.slots_for(of_group, {1: 63, 2: 63}) is None
+
+
+def test_nothing_comes_to_a_slot_but_by_a_swap_out_or_from_another_slot() -> None:
+    layer, entry, _ = slots_layer()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError):
+        layer.moved(entry, Backing.SLOT, Event.SLOTS_OFF, device=1)
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.SLOT, device=2)
+    assert layer.charges() == Charges(entries=2, same=0, stored=0, slots=1)
+    with pytest.raises(SpecificationError):
+        layer.moved(entry, Backing.DEVICE, Event.WRITEBACK, device=0)
+    layer.moved(entry, Backing.SLOT, Event.SLOTS_OFF, device=1)
+    layer.moved(entry, Backing.RAM, Event.SLOTS_OFF)
+
+
+def test_what_a_slots_device_changes_in_silence_nobody_can_tell() -> None:
+    layer, entry, _ = slots_layer()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.SLOT, device=2)
+    assert layer.may_swap_in(entry, Trouble(corrupt_reads=9)) == {SwapIn.OK}
+    assert SwapIn.DEVICE_FAILED in layer.may_swap_in(entry, Trouble(refused=True))
+
+
+def test_a_look_moves_pages_only_between_devices_and_by_what_was_read() -> None:
+    fast, slow = Device(places=16, priority=9), Device(places=100, priority=1)
+    read = {"was_read": True, "others_were_read": True}
+    unread = {"was_read": False, "others_were_read": False}
+    assert may_change_tier(fast, slow, **unread) and not may_change_tier(fast, slow, **read)
+    assert may_change_tier(slow, fast, **read) and not may_change_tier(slow, fast, **unread)
+    assert not may_change_tier(fast, Device(places=16, priority=9), **read)
+    assert not may_change_tier(Device(places=15, priority=9), slow, **unread)
+    layer, entry = one_entry()
+    layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError):
+        layer.moved(entry, Backing.DEVICE, Event.LOOK, device=0)
+
+
+def test_a_shared_page_goes_where_any_that_may_pay_for_it_may() -> None:
+    tree = GroupTree({5: Group(0), 6: Group(0)})
+    layer = Layer(devices=[Device(places=8)], tree=tree, shares_across_groups=True)
+    first, second = layer.allocate(512, 1, group=5)[0], layer.allocate(1024, 1, group=6)[0]
+    for entry in (first, second):
+        layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)
+    tree.groups[5].writeback = False
+    layer.moved(first, Backing.DEVICE, Event.WRITEBACK, device=0)
+    layer.free([second])
+    layer.swap_out(first, TEXT, SwapOut.STORED, Backing.RAM)
+    with pytest.raises(SpecificationError, match="forbidden"):
+        layer.moved(first, Backing.DEVICE, Event.WRITEBACK, device=0)
 
 
 def test_a_cluster_serves_one_group_at_a_time() -> None:

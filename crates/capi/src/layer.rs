@@ -2,12 +2,13 @@
 //! in Python is compared with.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vswap_platform::sync::{Guard, RankedMutex};
 use vswap_platform::tls;
 use vswap_space::{Backing, Dedup, DedupOptions, EntryId, LayerOptions, SwapLayer};
 use vswap_store::testing::Control;
-use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
+use vswap_store::{CodecKind, Store, StoreOptions, Tiers, Workspace};
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::text;
@@ -27,6 +28,10 @@ pub struct vswap_layer {
     workspaces: [RankedMutex<Workspace, 5>; WORKSPACES],
     /// The handles of its devices that fail when told to.
     pub(crate) controls: RankedMutex<Vec<Control>, 6>,
+    /// What moving between devices of different priority remembers, and the time it is told.
+    pub(crate) tiers: RankedMutex<(Tiers, u64), 7>,
+    /// Pages go to slots where they may, also those that compress.
+    pub(crate) prefers_slots: AtomicBool,
 }
 
 impl vswap_layer {
@@ -36,9 +41,12 @@ impl vswap_layer {
         let (before, from) = self.workspaces.split_at(usual);
         let mut all = from.iter().chain(before);
         let [first, ..] = &self.workspaces;
-        all.clone()
+        let mut workspace = all
+            .clone()
             .find_map(RankedMutex::try_lock)
-            .unwrap_or_else(|| all.next().unwrap_or(first).lock())
+            .unwrap_or_else(|| all.next().unwrap_or(first).lock());
+        workspace.set_prefers_slots(self.prefers_slots.load(Ordering::Relaxed));
+        workspace
     }
 }
 
@@ -85,6 +93,8 @@ pub(crate) fn assemble(store: Store, kind: CodecKind, max_entries: usize) -> Opt
         layer,
         workspaces: [a?, b?, c?, d?].map(RankedMutex::new),
         controls: RankedMutex::new(Vec::new()),
+        tiers: RankedMutex::new((Tiers::default(), 0)),
+        prefers_slots: AtomicBool::new(false),
     })
 }
 

@@ -79,7 +79,8 @@ pub unsafe extern "C" fn vswap_layer_group_limit(
     }
 }
 
-/// Says whether a group's segments may go to devices, and which devices never (a bit each). Returns 0, or -EINVAL.
+/// Says whether a group's bytes may go to devices, and to which never: of those for segments and of those for slots, a bit
+/// each. Returns 0, or -EINVAL.
 ///
 /// # Safety
 /// `layer` is valid.
@@ -89,15 +90,16 @@ pub unsafe extern "C" fn vswap_layer_group_rules(
     group: usize,
     writeback: c_int,
     forbidden_devices: u32,
+    forbidden_slots: u32,
 ) -> c_int {
     // SAFETY: the caller's.
     let found = unsafe { layer_of(layer) }.zip(GroupId::new(group));
     let Some((layer, group)) = found else {
         return -libc::EINVAL;
     };
-    let forbidden = forbidden_devices as u16;
+    let forbidden = (forbidden_devices as u16, forbidden_slots as u8);
     let groups = layer.layer.store().groups();
-    groups.set_rules(group, writeback != 0, forbidden);
+    groups.set_all_rules(group, writeback != 0, forbidden.0, forbidden.1);
     0
 }
 

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn vswap_layer_poison(layer: *mut vswap_layer, entry: u64)
 
 /// What the layer holds and did, in this order, as many as fit in `values`: entries in use, pages of one word, stored
 /// pages, their bytes, pages swapped out and swapped in and found lost so far, segments in RAM, how many there may be,
-/// segments on devices. Returns how many values there are, or -EINVAL.
+/// segments on devices, pages in slots. Returns how many values there are, or -EINVAL.
 ///
 /// # Safety
 /// `layer` is valid, `values` has room for `count` values.
@@ -88,6 +88,7 @@ pub unsafe extern "C" fn vswap_layer_gauges(
         u64::from(usage.ram_segments),
         u64::from(store.ram_limit()),
         u64::from(usage.device_segments),
+        gauges.slot_pages,
     ];
     if !values.is_null() {
         // SAFETY: the caller's.

@@ -90,17 +90,6 @@ impl SwapLayer {
         self.table.load(entry).backing()
     }
 
-    /// Whether reading the page would need I/O, by a look without the pin.
-    #[must_use]
-    pub fn is_on_device(&self, entry: EntryId) -> bool {
-        let object = match self.hint(entry) {
-            Backing::Stored(object) => Some(object),
-            Backing::Shared(id) => self.shared_place(id),
-            _ => None,
-        };
-        object.is_some_and(|object| !self.store.is_in_ram(object))
-    }
-
     /// Counts entries looked at by [`SwapLayer::hint`], which counts nothing itself: callers look at many at once.
     pub fn note_looks(&self, entries: u32) {
         self.worker().tally.looked.add_if(u64::from(entries));

@@ -117,6 +117,16 @@ impl Store {
         matches!(word.map(Word::rest), Some(Rest::Ram(_)))
     }
 
+    /// The device the object is on now, by its number. A hint: it may move at once.
+    #[must_use]
+    pub fn device_of(&self, at: Stored) -> Option<u8> {
+        let row = self.table.get(at.location.segment)?;
+        match row.word.load().rest() {
+            Rest::Device(place) => Some(place.device),
+            Rest::Nowhere | Rest::Ram(_) => None,
+        }
+    }
+
     fn row(&self, item: &ReadItem) -> Result<&Segment, StoreError> {
         self.table
             .get(item.at.location.segment)

@@ -9,7 +9,14 @@ it was not free to choose.
 from __future__ import annotations
 
 from vswap.model.backing import STORED, Backing
-from vswap.model.device import Device, may_refuse_swapoff, passed_over
+from vswap.model.device import (
+    Device,
+    first_with_slots,
+    may_change_tier,
+    may_refuse_swapoff,
+    passed_over,
+    slots_of,
+)
 from vswap.model.entries import CLUSTER_ENTRIES, RangeError
 from vswap.model.groups import ROOT, Group, GroupCharge, GroupTree
 from vswap.model.layer import Charges, Entry, Freed, Layer, SpecificationError
@@ -39,6 +46,9 @@ __all__ = [
     "SwapIn",
     "SwapOut",
     "Trouble",
+    "first_with_slots",
+    "may_change_tier",
     "may_refuse_swapoff",
     "passed_over",
+    "slots_of",
 ]

@@ -25,7 +25,9 @@ class Group:
     writeback: bool = True
     """Whether its bytes may ever reach a device."""
     forbidden: frozenset[int] = frozenset()
-    """Devices its bytes never reach."""
+    """Devices of segments its bytes never reach."""
+    forbidden_slots: frozenset[int] = frozenset()
+    """Slots devices its bytes never reach."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,27 @@ class GroupTree:
         return all(self.groups[at].writeback for at in self.chain(number) if at != ROOT)
 
     def forbidden(self, number: int) -> frozenset[int]:
-        """Return the devices that a group or one above it may not use."""
+        """Return the devices of segments that a group or one above it may not use."""
         above = (self.groups[at].forbidden for at in self.chain(number) if at != ROOT)
         return frozenset().union(*above)
+
+    def forbidden_slots(self, number: int) -> frozenset[int]:
+        """Return the slots devices that a group or one above it may not use."""
+        above = (self.groups[at].forbidden_slots for at in self.chain(number) if at != ROOT)
+        return frozenset().union(*above)
+
+    def may_use_slots(self, number: int) -> bool:
+        """Say whether pages of a group may go to slots, which are charged to nobody: not where devices are limited."""
+        limited = any(
+            self.groups[at].device_max is not None for at in self.chain(number) if at != ROOT
+        )
+        return self.may_write_back(number) and not limited
+
+    def may_use(self, number: int, *, slots: bool, device: int) -> bool:
+        """Say whether bytes of a group may go to the device of that number."""
+        if slots:
+            return self.may_use_slots(number) and device not in self.forbidden_slots(number)
+        return self.may_write_back(number) and device not in self.forbidden(number)
 
     def broken_laws(self, charges: Mapping[int, GroupCharge]) -> list[str]:
         """Return what the engine's charges violate: charges add up to the root, and limits hold."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vswap.model.backing import STORED, Backing
-from vswap.model.device import Device
+from vswap.model.device import Device, first_with_slots
 from vswap.model.entries import can_be_entry, cluster_of, range_of
 from vswap.model.groups import ROOT, GroupTree
+from vswap.model.moves import may_move
 from vswap.model.outcomes import NO_TROUBLE, READS_BEFORE_LOST, Event, SwapIn, SwapOut, Trouble
 from vswap.model.page import PAGE_BYTES, is_same_filled
 from vswap.model.transitions import Step, may_become
@@ -28,6 +29,8 @@ class Entry:
     content: bytes | None = None
     """The page it was last given, wherever that rests."""
     frame: int | None = None
+    device: int | None = None
+    """The device its page is on, by its place in `Layer.devices`."""
     group: int = ROOT
     """Who pays for it, from its allocation to its end."""
 
@@ -50,6 +53,9 @@ class Charges:
     entries: int
     same: int
     stored: int
+    """In the log, as objects."""
+    slots: int = 0
+    """In slots, as they are."""
 
 
 @dataclass
@@ -59,6 +65,8 @@ class Layer:
     entries: dict[int, Entry] = field(default_factory=dict)
     devices: list[Device] = field(default_factory=list)
     tree: GroupTree = field(default_factory=GroupTree)
+    shares_across_groups: bool = False
+    """Equal pages of different groups may be one object.  It goes where the one that pays for it may."""
 
     # Entries and counts
 
@@ -129,8 +137,25 @@ class Layer:
 
     # Out and in
 
-    def may_swap_out(self, entry: int, page: bytes, *, ram_is_full: bool) -> set[SwapOut]:
-        """Return how a swap-out of `page` may end: same-filled pages always succeed, for they need no room."""
+    def slots_for(self, entry: int, rooms: Mapping[int, int]) -> int | None:
+        """Return the slots device that a new page of an entry may go to, given the slots each has left."""
+        known = self.entries.get(entry)
+        if known is None or known.count == 0:
+            return None
+        usable = {
+            at: device
+            for at, device in enumerate(self.devices)
+            if self.tree.may_use(known.group, slots=device.slots, device=device.number)
+        }
+        return first_with_slots(usable, rooms)
+
+    def may_swap_out(
+        self, entry: int, page: bytes, *, ram_is_full: bool, slots: int | None = None
+    ) -> set[SwapOut]:
+        """Return how a swap-out of `page` may end: same-filled pages always succeed, for they need no room.
+
+        `slots` is the slots device that takes pages of this entry.
+        """
         known = self.entries.get(entry)
         if known is None:
             return {SwapOut.DEAD}
@@ -138,9 +163,26 @@ class Layer:
             return {SwapOut.UNNEEDED}
         if is_same_filled(page):
             return {SwapOut.SAME}
-        return {SwapOut.STORED, SwapOut.NO_ROOM} if ram_is_full else {SwapOut.STORED}
+        has_room = slots is not None or not ram_is_full
+        return {SwapOut.STORED} if has_room else {SwapOut.STORED, SwapOut.NO_ROOM}
 
-    def swap_out(self, entry: int, page: bytes, end: SwapOut, backing: Backing) -> None:
+    @staticmethod
+    def places_for(
+        *, shrinks: bool | None, ram_is_full: bool, slots: int | None, slots_preferred: bool = False
+    ) -> set[Backing]:
+        """Return where a new page may be at once, if it is not shared with an equal one (None: nobody knows).
+
+        A page that shrinks is compressed into RAM, one that does not, or finds no room, goes to a slot.
+        """
+        if slots is None:
+            return {Backing.RAM}
+        if slots_preferred or shrinks is False:
+            return {Backing.SLOT}
+        return {Backing.RAM} if shrinks and not ram_is_full else {Backing.RAM, Backing.SLOT}
+
+    def swap_out(
+        self, entry: int, page: bytes, end: SwapOut, backing: Backing, device: int | None = None
+    ) -> None:
         """Give an entry the bytes of `page`.  The layer chose how it ended and where the bytes are then."""
         self._require(len(page) == PAGE_BYTES, "a page has 4096 bytes")
         if end in (SwapOut.DEAD, SwapOut.NO_ROOM):
@@ -154,7 +196,8 @@ class Layer:
             and (backing is Backing.SAME) == (end is SwapOut.SAME),
             f"swap-out of entry {entry} ({known.backing.name}) ended {end.name} with {backing.name}",
         )
-        known.backing, known.content, known.frame = backing, page, None
+        self._came_to(entry, known, backing, device)
+        known.backing, known.content, known.frame, known.device = backing, page, None, device
 
     def may_swap_in(self, entry: int, trouble: Trouble = NO_TROUBLE) -> set[SwapIn]:
         """Return how a swap-in may end: with what is not on a device nothing goes wrong."""
@@ -169,7 +212,8 @@ class Layer:
         if known.backing in (Backing.DEVICE, Backing.SHARED, Backing.SLOT):
             if trouble.refused:
                 ends.add(SwapIn.DEVICE_FAILED)
-            if trouble.corrupt_reads >= READS_BEFORE_LOST:
+            # A slot has no checksum, as ordinary swap has none: what its device changes in silence nobody can tell.
+            if trouble.corrupt_reads >= READS_BEFORE_LOST and known.backing is not Backing.SLOT:
                 ends.add(SwapIn.LOST)
         return ends
 
@@ -189,31 +233,48 @@ class Layer:
         if known is None:
             return False
         if known.count:
-            known.backing, known.content, known.frame = Backing.POISONED, None, None
+            known.backing, known.content = Backing.POISONED, None
+            known.frame = known.device = None
         return True
 
     # What happens to entries nobody asked about
 
-    def moved(self, entry: int, backing: Backing, event: Event) -> None:
+    def moved(self, entry: int, backing: Backing, event: Event, device: int | None = None) -> None:
         """Take note of where an entry's page is after `event`: anything but the bytes' place stays as it was."""
         known = self.entries[entry]
-        if backing is known.backing:
+        if (backing, device) == (known.backing, known.device):
             return
-        allowed = {
-            Event.NOTHING: frozenset[Backing](),
-            Event.WRITEBACK: frozenset({Backing.DEVICE}),
-            Event.CLEAN: frozenset({Backing.RAM}),
-            Event.SWAPOFF: frozenset({Backing.RAM, Backing.DEVICE}),
-        }[event]
         self._require(
-            backing in allowed and may_become(known.backing, Step.MOVE, backing),
-            f"entry {entry} went from {known.backing.name} to {backing.name} in {event.name}",
+            may_move(event, known.backing, backing)
+            and may_become(known.backing, Step.MOVE, backing),
+            f"entry {entry} went from {known.backing.name} on {known.device} to {backing.name} on {device}"
+            f" in {event.name}",
         )
+        self._came_to(entry, known, backing, device)
+        known.backing, known.device = backing, device
+
+    def _came_to(self, entry: int, known: Entry, backing: Backing, device: int | None) -> None:
+        """Bytes of an entry come to a device that takes them, and only if their group allows."""
+        on_device = backing in (Backing.DEVICE, Backing.SLOT)
+        self._require((device is not None) == on_device, f"entry {entry} is {backing.name} nowhere")
+        if device is None:
+            return
+        target = self.devices[device]
+        self._require(target.slots == (backing is Backing.SLOT), f"{backing.name} on {target}")
+        self._require(target.takes_writes, f"entry {entry} came to device {device}, which is shut")
         self._require(
-            backing is not Backing.DEVICE or self.tree.may_write_back(known.group),
-            f"entry {entry} of group {known.group} went to a device, which is forbidden",
+            any(
+                self.tree.may_use(group, slots=target.slots, device=target.number)
+                for group in self._payers(known)
+            ),
+            f"entry {entry} of group {known.group} went to device {device}, which is forbidden",
         )
-        known.backing = backing
+
+    def _payers(self, known: Entry) -> set[int]:
+        """Return the groups that may pay for a page: where it is shared, any of those that have it."""
+        if not self.shares_across_groups:
+            return {known.group}
+        return {entry.group for entry in self.entries.values() if entry.content == known.content}
 
     # Groups
 
@@ -235,12 +296,13 @@ class Layer:
         return Charges(
             entries=len(backings),
             same=backings.count(Backing.SAME),
-            stored=sum(backing in STORED for backing in backings),
+            stored=sum(backing in STORED - {Backing.SLOT} for backing in backings),
+            slots=backings.count(Backing.SLOT),
         )
 
     def places_wanted_at_most(self) -> int:
-        """Return how many places devices may hold: never more than they have."""
-        return sum(device.places for device in self.devices if device.on)
+        """Return how many segments devices may hold: never more than they have places."""
+        return sum(device.places for device in self.devices if device.on and not device.slots)
 
     def backing(self, number: int) -> Backing:
         """Return where an entry's page is."""

@@ -10,9 +10,9 @@ class SwapOut(Enum):
     """How a swap-out ends.  In every case the caller has the frame again."""
 
     SAME = "kept in the descriptor"
-    STORED = "kept as an object"
+    STORED = "kept as an object, or in a slot"
     UNNEEDED = "nobody needed it: the entry is gone"
-    NO_ROOM = "no RAM segment is free: the entry is as it was"
+    NO_ROOM = "no RAM segment is free, and no slot: the entry is as it was"
     DEAD = "not an entry in use"
 
 
@@ -34,7 +34,9 @@ class Event(Enum):
     NOTHING = "every operation on single entries"
     WRITEBACK = "segments went from RAM to devices"
     CLEAN = "live objects were copied out of half-dead segments, into RAM"
-    SWAPOFF = "a device was emptied, to RAM or other devices"
+    SWAPOFF = "a device of segments was emptied, to RAM or other devices"
+    SLOTS_OFF = "a slots device was emptied page by page, into the log or other slots"
+    LOOK = "cold segments went down to a device of lower priority, and those that are read came up"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Trouble:
     refused: bool = False
     """Calls fail, or half of the bytes come: a retry later may succeed."""
     corrupt_reads: int = 0
-    """So many reads deliver changed bytes and say nothing."""
+    """So many reads of a device of segments deliver changed bytes and say nothing."""
 
 
 NO_TROUBLE = Trouble()

@@ -1,0 +1,43 @@
+//! Which device a page is on, by a look without the pin: true at that moment, and perhaps no longer.
+
+use crate::descriptor::Backing;
+use crate::entry::EntryId;
+use crate::layer::SwapLayer;
+use vswap_store::Stored;
+
+/// A device, by its number among those of its sort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDevice {
+    /// In a segment on it.
+    Segments(u8),
+    /// In a slot of it.
+    Slots(u8),
+}
+
+impl SwapLayer {
+    /// Whether reading the page would need I/O, other than from a slot.
+    #[must_use]
+    pub fn is_on_device(&self, entry: EntryId) -> bool {
+        self.object_of(entry)
+            .is_some_and(|object| !self.store.is_in_ram(object))
+    }
+
+    /// The device the page is on.
+    #[must_use]
+    pub fn device_of(&self, entry: EntryId) -> Option<OnDevice> {
+        if let Backing::Slot(slot) = self.hint(entry) {
+            return Some(OnDevice::Slots(slot.device));
+        }
+        self.store
+            .device_of(self.object_of(entry)?)
+            .map(OnDevice::Segments)
+    }
+
+    fn object_of(&self, entry: EntryId) -> Option<Stored> {
+        match self.hint(entry) {
+            Backing::Stored(object) => Some(object),
+            Backing::Shared(id) => self.shared_place(id),
+            _ => None,
+        }
+    }
+}
