@@ -1,17 +1,16 @@
 //! A layer, its oracle, and a script for both.
 
+use super::devices::Place;
 use super::oracle::{Known, Oracle, PageOf, Trouble};
-use super::payers::Place;
 use super::script::{Op, Script};
 use crate::{
-    Backing, Dedup, DedupOptions, EntryId, GroupId, LayerOptions, SwapInError, SwapLayer, SwapOut,
+    Backing, Dedup, DedupOptions, EntryId, GroupId, LayerOptions, OnDevice, SwapInError, SwapLayer,
+    SwapOut,
 };
 use std::collections::BTreeMap;
-use vswap_platform::errno::Errno;
 use vswap_store::dedup::{Fingerprint, fingerprint};
-use vswap_store::testing::{Control, Fault};
-use vswap_store::{CodecKind, Store, StoreOptions, Workspace};
-use vswap_units::{BLOCK_PAGES, Bytes, PAGE_SIZE};
+use vswap_store::{CodecKind, Store, StoreOptions, Tiers, Workspace};
+use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
 /// Entries in use at once.
 const MOST: usize = 1500;
@@ -39,12 +38,18 @@ pub struct Tally {
     pub swapoffs: usize,
     /// Swap-outs that found an equal page.
     pub shared: u64,
+    /// Pages that went to a slot.
+    pub slotted: u64,
+    /// Segments that went from one device to a better or worse one.
+    pub migrated: u64,
+    /// Discards that failed as planned.
+    pub kept: u64,
 }
 
 pub(super) struct Life<'a> {
     pub(super) script: Script<'a>,
     pub(super) layer: SwapLayer,
-    workspace: Workspace,
+    pub(super) workspace: Workspace,
     /// Those that are on.
     pub(super) devices: Vec<Place>,
     /// How many ever were.
@@ -53,6 +58,12 @@ pub(super) struct Life<'a> {
     /// Who pays for entries, those that are gone among them.
     pub(super) payers: BTreeMap<EntryId, GroupId>,
     pub(super) oracle: Oracle,
+    /// Where pages are that are on devices.
+    pub(super) places: BTreeMap<EntryId, OnDevice>,
+    /// Pages that found no room under a limit, by group.
+    pub(super) fails: BTreeMap<GroupId, u64>,
+    pub(super) tiers: Tiers,
+    pub(super) now_ns: u64,
     frames: u32,
     /// Whether it goes on as the child of a process that forked.
     pub(super) forked: bool,
@@ -82,6 +93,7 @@ pub fn live(bytes: &[u8]) -> Option<Tally> {
     while let Some(op) = Op::next(&mut life.script) {
         life.run(op);
         life.tally.operations += 1;
+        life.note_places();
         if op == Op::Check || life.tally.operations.is_multiple_of(COMPARE_EVERY) {
             life.compare();
         }
@@ -122,11 +134,15 @@ impl<'a> Life<'a> {
             groups: Vec::new(),
             payers: BTreeMap::new(),
             oracle: Oracle::default(),
+            places: BTreeMap::new(),
+            fails: BTreeMap::new(),
+            tiers: Tiers::default(),
+            now_ns: 0,
             frames: 0,
             forked: false,
             tally: Tally::default(),
         };
-        places.iter().for_each(|&places| life.attach(places));
+        places.iter().for_each(|&places| life.attach(places, None));
         Some(life)
     }
 
@@ -154,12 +170,21 @@ impl<'a> Life<'a> {
             Op::Groups => self.change_groups(),
             Op::Swapon => self.swapon(),
             Op::Swapoff => self.swapoff(),
+            Op::SwaponBetter => self.swapon_better(),
+            Op::PreferSlots => self.prefer_slots(),
+            Op::SwapOutRun => self.swap_out_run(),
+            Op::Look => self.look(),
+            Op::Drain => self.drain(),
+            Op::FaultyLook => self.faulty_look(),
+            Op::FaultySwapOut => self.faulty_swap_out(),
+            Op::FaultyDiscard => self.faulty_discard(),
+            Op::FaultySwapoff => self.faulty_reads(|life, _| life.swapoff()),
             Op::Check => {}
         }
     }
 
     /// Entries in use from one on, as the script says which and how many.
-    fn some(&mut self) -> Vec<EntryId> {
+    pub(super) fn some(&mut self) -> Vec<EntryId> {
         let (at, count) = (
             self.script.number(),
             self.script.choice(&[1, 2, 8, 16, 64, 200]),
@@ -201,7 +226,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn swap_out(&mut self) {
+    pub(super) fn swap_out(&mut self) {
         let (kind, first) = (
             self.script.byte().unwrap_or(4),
             self.script.byte().unwrap_or(0),
@@ -218,17 +243,49 @@ impl<'a> Life<'a> {
             drop(pin);
             self.tally.stored += usize::from(matches!(end, Ok(SwapOut::Stored { .. })));
             self.tally.without_room += usize::from(end.is_err());
+            if end.is_err() {
+                self.note_refused(entry);
+            }
             self.oracle.swapped_out(entry, page, end);
         }
     }
 
-    fn swap_in(&mut self, trouble: Trouble) {
+    /// Neighbours at once: what is not done is as it was.
+    fn swap_out_run(&mut self) {
+        let (kind, first) = (
+            self.script.byte().unwrap_or(4),
+            self.script.byte().unwrap_or(0),
+        );
+        let mut entries = self.some();
+        entries.truncate(BLOCK_PAGES);
+        entries.sort_unstable();
+        entries.dedup();
+        let page = |i: usize| PageOf {
+            kind: kind.wrapping_add((i / 5) as u8),
+            seed: first.wrapping_add(i as u8),
+        };
+        let bytes: Vec<u8> = (0..entries.len()).flat_map(|i| page(i).bytes()).collect();
+        let run = entries.iter().copied();
+        let out = self.layer.swap_out_run(run, &bytes, &mut self.workspace);
+        for (i, entry) in entries.into_iter().enumerate() {
+            match out.done >> i & 1 {
+                0 => self.note_refused(entry),
+                _ if self.oracle.is_orphan(entry) => {
+                    self.oracle
+                        .swapped_out(entry, page(i), Ok(SwapOut::Unneeded));
+                }
+                _ => self.oracle.swapped_out(entry, page(i), Ok(SwapOut::Slot)),
+            }
+        }
+    }
+
+    pub(super) fn swap_in(&mut self, trouble: Trouble) {
         for entry in self.some() {
             self.read(entry, trouble);
         }
     }
 
-    fn read(&mut self, entry: EntryId, trouble: Trouble) {
+    pub(super) fn read(&mut self, entry: EntryId, trouble: Trouble) {
         let mut page = vec![0xa5; PAGE_SIZE];
         let end = self.layer.swap_in(entry, &mut page, &mut self.workspace);
         self.tally.failed_reads += usize::from(matches!(end, Err(SwapInError::Store(_))));
@@ -250,7 +307,7 @@ impl<'a> Life<'a> {
     }
 
     /// A run of numbers, whatever they are.
-    fn free(&mut self) {
+    pub(super) fn free(&mut self) {
         let Some(first) = self.one() else { return };
         let count = self.script.choice(&[1, 2, 16, 64, 130]);
         let step = self.script.choice(&[1, 1, 2, 3]);
@@ -312,85 +369,8 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn clean(&mut self) {
+    pub(super) fn clean(&mut self) {
         self.tally.moved += u64::from(self.layer.clean(&mut self.workspace).objects);
-    }
-
-    fn writeback(&mut self) {
-        let segments = self.script.number() % 10;
-        self.layer.store().seal_all();
-        for _ in 0..segments {
-            match self.layer.writeback_oldest(Bytes(0)) {
-                Ok(Some(_)) => self.tally.written += 1,
-                Ok(None) | Err(_) => break,
-            }
-        }
-    }
-
-    fn device(&mut self) -> Option<Control> {
-        let number = self.script.number();
-        let place = self.devices.get(number % self.devices.len().max(1));
-        place.map(|place| place.control.clone())
-    }
-
-    fn fault(&mut self) -> Fault {
-        let number = self.script.number();
-        match number % 4 {
-            0 => Fault::Error(Errno::EIO),
-            1 => Fault::Error(Errno::ENOSPC),
-            2 => Fault::Short,
-            _ => Fault::Corrupt,
-        }
-    }
-
-    /// Of what was written changed and in silence, each page has to be right or known to be lost.
-    fn faulty_writeback(&mut self) {
-        let Some(device) = self.device() else { return };
-        let fault = self.fault();
-        device.on_write(self.script.number() as u64 % 3, fault);
-        self.writeback();
-        device.heal();
-        if fault == Fault::Corrupt {
-            let lossy = Trouble {
-                lossy: true,
-                ..Trouble::default()
-            };
-            let all: Vec<_> = self.oracle.entries.keys().copied().collect();
-            all.into_iter().for_each(|entry| self.read(entry, lossy));
-        }
-    }
-
-    fn faulty_reads(&mut self, act: impl FnOnce(&mut Self, Trouble)) {
-        let Some(device) = self.device() else { return };
-        let faults: Vec<_> = (0..1 + self.script.number() % 4)
-            .map(|_| self.fault())
-            .collect();
-        for (nth, &fault) in (0..).zip(&faults) {
-            device.on_read(nth, fault);
-        }
-        let corrupt = faults
-            .iter()
-            .filter(|&&fault| fault == Fault::Corrupt)
-            .count();
-        let trouble = Trouble {
-            refused: corrupt < faults.len(),
-            lossy: corrupt > 1,
-        };
-        act(self, trouble);
-        device.heal();
-    }
-
-    fn gone(&mut self) {
-        let Some(device) = self.device() else { return };
-        device.set_condition(true, 0);
-        let refused = Trouble {
-            refused: true,
-            ..Trouble::default()
-        };
-        self.swap_in(refused);
-        self.writeback();
-        self.clean();
-        device.set_condition(false, 0);
     }
 
     fn fork(&mut self) {
@@ -409,6 +389,7 @@ impl<'a> Life<'a> {
         let laws = self.layer.check(&mut self.workspace);
         assert!(laws.is_empty(), "{laws:#?}");
         self.compare_payers();
+        self.compare_charges();
         let all: Vec<_> = self
             .oracle
             .entries
@@ -435,6 +416,7 @@ impl<'a> Life<'a> {
             .flat_map(|(&entry, &(count, _))| core::iter::repeat_n(entry, count.max(1) as usize))
             .collect();
         self.tally.shared = self.layer.gauges().dedup_hits;
+        self.tally.slotted = self.layer.gauges().swap_out_slot_pages;
         self.layer.free_into(&all, &mut |_, _| {});
         self.oracle.entries.clear();
         while let Some(group) = self.groups.pop() {

@@ -75,6 +75,11 @@ impl Oracle {
         self.entries.contains_key(&entry)
     }
 
+    /// Does only its frame keep it?
+    pub(super) fn is_orphan(&self, entry: EntryId) -> bool {
+        matches!(self.entries.get(&entry), Some((0, _)))
+    }
+
     pub(super) fn duplicated(&mut self, entry: EntryId, count: Option<u64>) {
         match self.entries.get_mut(&entry) {
             Some((known, _)) if *known > 0 => {

@@ -1,20 +1,12 @@
-//! Groups and devices that come and go in a life.
+//! Groups that come and go in a life, and what they may.
 
 use super::life::{Life, Tally};
-use crate::GroupId;
-use vswap_store::device::{DeviceOptions, DeviceState};
-use vswap_store::testing::{Control, FaultyDevice};
-use vswap_store::{Resource, SEGMENT_BYTES, SwapoffError};
+use crate::{EntryId, GroupId, OnDevice};
+use vswap_store::{GroupUse, Resource};
 use vswap_units::Bytes;
 
-/// Devices on at once.
-const MOST_DEVICES: usize = 4;
-
-/// A device of a life.
-pub(super) struct Place {
-    pub(super) name: String,
-    pub(super) control: Control,
-}
+/// Segments in RAM by which a limit may be passed while the cleaner empties another one.
+const CLEANER_BEYOND: u32 = 1;
 
 impl Life<'_> {
     /// A group of this life, the root among them.
@@ -50,6 +42,7 @@ impl Life<'_> {
         assert_eq!(ended, is_leaf && !in_use, "the end of {group:?}");
         if ended {
             self.groups.retain(|&it| it != group);
+            self.fails.remove(&group);
         }
     }
 
@@ -75,67 +68,77 @@ impl Life<'_> {
     fn rule(&mut self, group: GroupId) {
         let rules = self.script.number();
         let groups = self.layer.store().groups();
-        groups.set_rules(group, rules.is_multiple_of(2), (rules >> 1) as u16 & 7);
-    }
-
-    pub(super) fn swapon(&mut self) {
-        let places = 1 + self.script.number() % 12;
-        if self.devices.len() < MOST_DEVICES {
-            self.attach(places as u32);
-        }
-    }
-
-    pub(super) fn attach(&mut self, places: u32) {
-        let device = FaultyDevice::new(places);
-        self.attached += 1;
-        let place = Place {
-            name: format!("{}", self.attached),
-            control: device.control(),
-        };
-        let options = DeviceOptions {
-            name: place.name.clone(),
-            ..DeviceOptions::default()
-        };
-        if self.layer.store().swapon(Box::new(device), options).is_ok() {
-            self.devices.push(place);
-        }
-    }
-
-    /// Whatever it ends with, nothing is lost; after success nothing is left there.
-    pub(super) fn swapoff(&mut self) {
-        let (at, segments, most) = (
-            self.script.number(),
-            self.script.number() % 4,
-            self.script.number(),
+        let slots = (rules >> 4) as u8 & 7;
+        groups.set_all_rules(
+            group,
+            rules.is_multiple_of(2),
+            (rules >> 1) as u16 & 7,
+            slots,
         );
-        let at = at % self.devices.len().max(1);
-        let Some(place) = self.devices.get(at) else {
-            return;
-        };
-        // A write that failed may have left something at a place that is never used again, and a process that forked
-        // needs its own places still.
-        let excused = self.forked
-            || self.layer.store().devices().iter().any(|info| {
-                info.name == place.name && matches!(info.state, DeviceState::Failed(_))
-            });
-        let ram = Bytes((segments * SEGMENT_BYTES) as u64);
-        let ended = self
-            .layer
-            .store()
-            .swapoff(&place.name, ram, &mut |progress| {
-                progress.moved as usize <= most
-            });
-        match ended {
-            Ok(_) => {
-                let left = place.control.stored_places();
-                assert!(excused || left == 0, "{left} segments are left behind");
-                self.devices.remove(at);
-                self.tally.swapoffs += 1;
-            }
-            Err(error) => assert!(!matches!(
-                error,
-                SwapoffError::NotOn | SwapoffError::Draining
-            )),
+    }
+
+    /// Writes back what belongs to a group, and nothing else.
+    pub(super) fn drain(&mut self) {
+        let (group, most) = (self.group(), 1 + self.script.number() % 4);
+        let store = self.layer.store();
+        let before = store.groups().usage(group);
+        let written = (0..most)
+            .take_while(|_| matches!(store.writeback_group(group, Bytes(0), true), Ok(Some(_))))
+            .count();
+        let after = store.groups().usage(group);
+        assert!(
+            before.ram >= after.ram + written as u32,
+            "{written} of {group:?} went: {before:?} {after:?}"
+        );
+        self.tally.written += written as u64;
+    }
+
+    /// May what a group pays for be on that device?
+    pub(super) fn may_be_on(&self, group: GroupId, on: OnDevice) -> bool {
+        let groups = self.layer.store().groups();
+        match on {
+            OnDevice::Segments(number) => groups
+                .forbidden_devices(group)
+                .is_some_and(|forbidden| forbidden >> number & 1 == 0),
+            OnDevice::Slots(number) => groups
+                .forbidden_slots(group)
+                .is_some_and(|forbidden| forbidden >> number & 1 == 0),
+        }
+    }
+
+    /// A page found no room: where a limit stands against it, that is counted.
+    pub(super) fn note_refused(&mut self, entry: EntryId) {
+        let group = self.layer.group_of(entry);
+        let groups = self.layer.store().groups();
+        if self.oracle.is_live(entry) && groups.limiting(group, Resource::Ram).is_some() {
+            *self.fails.entry(group).or_default() += 1;
+        }
+    }
+
+    /// Charges add up, limits hold, and no more failures are told than there were.
+    pub(super) fn compare_charges(&self) {
+        let groups = self.layer.store().groups();
+        for &group in self.groups.iter().chain(&[GroupId::ROOT]) {
+            let charge = groups.usage(group);
+            let below = self
+                .groups
+                .iter()
+                .filter(|&&it| groups.parent(it) == Some(group));
+            let below: Vec<GroupUse> = below.map(|&it| groups.usage(it)).collect();
+            let sums = below
+                .iter()
+                .fold((charge.own_ram, charge.own_device), |(ram, device), it| {
+                    (ram + it.ram, device + it.device)
+                });
+            assert_eq!(sums, (charge.ram, charge.device), "{group:?} {charge:?}");
+            let passed = |what, held, beyond| {
+                let most = groups.limit(group, what);
+                most.is_some_and(|most| held > most + beyond)
+            };
+            assert!(!passed(Resource::Ram, charge.ram, CLEANER_BEYOND));
+            assert!(!passed(Resource::Device, charge.device, 0));
+            let fails = self.fails.get(&group).copied().unwrap_or_default();
+            assert_eq!(charge.fail_events, fails, "{group:?} {charge:?}");
         }
     }
 
@@ -162,6 +165,9 @@ impl Tally {
             failed_reads: self.failed_reads + other.failed_reads,
             swapoffs: self.swapoffs + other.swapoffs,
             shared: self.shared + other.shared,
+            slotted: self.slotted + other.slotted,
+            migrated: self.migrated + other.migrated,
+            kept: self.kept + other.kept,
         }
     }
 }

@@ -57,11 +57,20 @@ pub(super) enum Op {
     Groups,
     Swapon,
     Swapoff,
+    SwaponBetter,
+    PreferSlots,
+    SwapOutRun,
+    Look,
+    Drain,
+    FaultyLook,
+    FaultySwapOut,
+    FaultyDiscard,
+    FaultySwapoff,
 }
 
 impl Op {
     /// By the byte that asks for it; common ones several times.
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 38] = [
         Self::Allocate,
         Self::SwapOut,
         Self::SwapIn,
@@ -89,6 +98,17 @@ impl Op {
         Self::Swapon,
         Self::Swapoff,
         Self::Groups,
+        Self::SwaponBetter,
+        Self::PreferSlots,
+        Self::SwapOutRun,
+        Self::Look,
+        Self::Drain,
+        Self::FaultyLook,
+        Self::FaultySwapOut,
+        Self::FaultyDiscard,
+        Self::FaultySwapoff,
+        Self::SwaponBetter,
+        Self::Look,
     ];
 
     pub(super) fn next(script: &mut Script<'_>) -> Option<Self> {

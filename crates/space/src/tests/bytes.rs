@@ -23,6 +23,10 @@ fn every_life_of_the_corpus_keeps_every_byte_and_every_law() {
     assert!(sum.without_room > 0 && sum.written > 0, "{sum:?}");
     assert!(sum.shared > 0, "{sum:?}");
     assert!(
+        sum.slotted > 0 && sum.migrated > 0 && sum.kept > 0,
+        "{sum:?}"
+    );
+    assert!(
         sum.moved > 0 && sum.failed_reads > 0 && sum.swapoffs > 0,
         "{sum:?}"
     );
