@@ -115,6 +115,35 @@ def test_bytes_of_a_group_without_writeback_never_reach_a_device(
     )
 
 
+def test_pages_shared_with_another_group_leave_its_device_places_when_writeback_is_turned_off(
+    tmp_path: Path,
+) -> None:
+    run(
+        f"""
+        import time
+        path = {str(tmp_path / "swap")!r}
+        space = vswap.SwapSpace("200M", dedup="space", devices=[path + ":256M"])
+        public, private = space.group("public"), space.group("private")
+        a, b = public.zeros((16, MIB), "u1"), private.zeros((16, MIB), "u1")
+        fill(a, noise, 1000), fill(b, noise, 1000)
+        space.evict(a), space.evict(b)
+        shared = space.stats().dedup_saved_bytes
+        assert shared > 8 * MIB, shared
+        private.writeback = False
+        public.drain("100M")
+        assert public.stats().device_bytes > 0
+        # What is left of the first sharer goes, and with it all that is on the device.
+        del a
+        until = time.monotonic() + 60
+        while public.stats().device_bytes and time.monotonic() < until:
+            time.sleep(0.1)
+        assert public.stats().device_bytes == private.stats().device_bytes == 0, public.stats()
+        verify(b, noise, 1000)
+        lawful(space)
+        """
+    )
+
+
 def test_a_limit_of_compressed_ram_keeps_the_rest_in_memory_where_nothing_may_be_written() -> None:
     run(
         """

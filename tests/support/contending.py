@@ -13,7 +13,7 @@ from threading import Thread
 
 from support.engine_layer import Call, EngineLayer, Fault, Swapoff
 from support.pages import KINDS, page
-from vswap.model import STORED, Backing, Entry, Layer, SwapIn, SwapOut
+from vswap.model import ROOT, STORED, Backing, Entry, GroupTree, Layer, SwapIn, SwapOut
 
 OWN_MOST = 300
 """Entries that one thread keeps."""
@@ -30,12 +30,21 @@ class Contender(Thread):
     """One thread and its model of what is its own."""
 
     def __init__(
-        self, engine: EngineLayer, shared: list[int], devices: list[int], number: int, seed: int
+        self,
+        engine: EngineLayer,
+        shared: list[int],
+        devices: list[int],
+        tree: GroupTree,
+        number: int,
+        seed: int,
     ) -> None:
         super().__init__(name=f"contender-{number}")
         self.engine = engine
         self.devices = devices
         """Those that are on and that nobody is taking off."""
+        self.number = number
+        self.tree = tree
+        """All groups; the first thread alone changes what they may."""
         self.shared = shared
         self.mine = Layer()
         self.random = Random(f"{seed} {number}")
@@ -57,6 +66,9 @@ class Contender(Thread):
             self.look,
             self.prefer_slots,
             self.discard_goes_wrong,
+            self.drain,
+            self.limit if number == 0 else self.drain,
+            self.rule if number == 0 else self.drain,
             *(self.device_comes_or_goes,) * 2,
             *(self.share,) * 2,
             self.read_shared,
@@ -83,9 +95,10 @@ class Contender(Thread):
     def allocate(self) -> None:
         if len(self.mine.entries) < OWN_MOST:
             count = self.random.choice([1, 1, 3, 16, 64])
-            first = self.engine.allocate(count)
+            group = self.random.choice([ROOT, *self.tree.groups])
+            first = self.engine.allocate(count, group)
             assert first is not None
-            self.mine.allocate(first, count)
+            self.mine.allocate(first, count, group)
 
     def swap_out(self) -> None:
         for entry in self.some(24):
@@ -130,6 +143,25 @@ class Contender(Thread):
 
     def clean(self) -> None:
         self.engine.clean()
+
+    def drain(self) -> None:
+        self.engine.writeback_group(self.random.choice(list(self.tree.groups)), 1)
+
+    def limit(self) -> None:
+        """Below what others use at that moment it is refused."""
+        group = self.random.choice(list(self.tree.groups))
+        most = self.random.choice([None, 1, 2, 4, 8])
+        if self.engine.limit_group(group, device=False, segments=most):
+            self.tree.groups[group].ram_max = most
+
+    def rule(self) -> None:
+        """Pages that groups may share no longer are parted, whatever others do to them."""
+        self.engine.rule_group(
+            self.random.choice(list(self.tree.groups)),
+            writeback=self.random.random() < 3 / 4,
+            forbidden=self.random.choice([[], [0], [1]]),
+            forbidden_slots=self.random.choice([[], [0]]),
+        )
 
     def look(self) -> None:
         self.engine.look()
@@ -199,13 +231,19 @@ class Contest:
             self.engine.attach(PLACES, priority=0),
             self.engine.attach(SLOT_PLACES, slots=True),
         ]
+        self.tree = GroupTree()
+        for parent in (ROOT, ROOT, 1):
+            group = self.engine.create_group(parent)
+            assert group is not None
+            self.tree.create(group, parent)
         first = self.engine.allocate(16)
         assert first is not None
         self.shared = list(range(first, first + 16))
         for entry in self.shared:
             assert self.engine.swap_out(entry, page("text", 0)) is SwapOut.STORED
         self.states = [
-            Contender(self.engine, self.shared, self.devices, n, seed) for n in range(threads)
+            Contender(self.engine, self.shared, self.devices, self.tree, n, seed)
+            for n in range(threads)
         ]
 
     def round(self, operations: int) -> None:
@@ -222,7 +260,7 @@ class Contest:
 
     def _again(self, state: Contender, operations: int) -> Contender:
         """A thread runs once; what it knows goes on."""
-        next_one = Contender(self.engine, self.shared, self.devices, 0, 0)
+        next_one = Contender(self.engine, self.shared, self.devices, self.tree, state.number, 0)
         next_one.mine, next_one.random = state.mine, state.random
         next_one.frame, next_one.added = state.frame, state.added
         next_one.operations = operations
@@ -241,7 +279,17 @@ class Contest:
         on_devices = [self.engine.device(device) for device in self.devices]
         in_slots = sum(state.used for state in on_devices if state and state.slots)
         assert gauges.slots == in_slots
+        self._compare_charges([entry.group for _, entry in own])
         assert self.engine.check() == []
+
+    def _compare_charges(self, payers: list[int]) -> None:
+        """Charges add up, limits hold, and every entry has its payer."""
+        charges = {group: self.engine.group_charge(group) for group in (ROOT, *self.tree.groups)}
+        known = {group: charge for group, charge in charges.items() if charge is not None}
+        assert len(known) == len(charges)
+        assert self.tree.broken_laws(known) == []
+        for group in self.tree.groups:
+            assert known[group].own_entries == payers.count(group)
 
     def _compare_one(self, number: int, entry: Entry) -> None:
         backing = self.engine.backing(number)
@@ -262,5 +310,7 @@ class Contest:
                 self.engine.free(number)
         gauges = self.engine.gauges()
         assert (gauges.entries, gauges.stored, gauges.slots) == (0, 0, 0)
+        for group in sorted(self.tree.groups, reverse=True):
+            assert self.engine.end_group(group)
         assert self.engine.check() == []
         self.engine.destroy()

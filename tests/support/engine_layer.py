@@ -233,9 +233,12 @@ class EngineLayer:
         writeback: bool,
         forbidden: Iterable[int],
         forbidden_slots: Iterable[int],
-    ) -> None:
+    ) -> int:
+        """Returns how many pages could not be parted from what another group pays for."""
         bits = [sum(1 << device for device in devices) for devices in (forbidden, forbidden_slots)]
-        assert self._lib.vswap_layer_group_rules(self._layer, group, writeback, *bits) == 0
+        left = self._lib.vswap_layer_group_rules(self._layer, group, writeback, *bits)
+        assert left >= 0
+        return int(left)
 
     def group_charge(self, group: int) -> GroupCharge | None:
         """None if there is no such group."""

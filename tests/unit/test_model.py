@@ -258,9 +258,9 @@ def test_a_look_moves_pages_only_between_devices_and_by_what_was_read() -> None:
         layer.moved(entry, Backing.DEVICE, Event.LOOK, device=0)
 
 
-def test_a_shared_page_goes_where_any_that_may_pay_for_it_may() -> None:
+def test_a_guest_that_could_not_be_parted_goes_where_any_that_may_pay_for_it_may() -> None:
     tree = GroupTree({5: Group(0), 6: Group(0)})
-    layer = Layer(devices=[Device(places=8)], tree=tree, shares_across_groups=True)
+    layer = Layer(devices=[Device(places=8)], tree=tree, has_guests=True)
     first, second = layer.allocate(512, 1, group=5)[0], layer.allocate(1024, 1, group=6)[0]
     for entry in (first, second):
         layer.swap_out(entry, TEXT, SwapOut.STORED, Backing.RAM)

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use vswap_space::{EntryId, GroupId, StillInUse};
 use vswap_store::Resource;
-use vswap_units::Bytes;
+use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::layer::{layer_of, vswap_layer};
 
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn vswap_layer_group_limit(
 }
 
 /// Says whether a group's bytes may go to devices, and to which never: of those for segments and of those for slots, a bit
-/// each. Returns 0, or -EINVAL.
+/// each. Pages that groups may share no longer get bytes of their own. Returns how many found no room for that; -EINVAL.
 ///
 /// # Safety
 /// `layer` is valid.
@@ -100,7 +100,9 @@ pub unsafe extern "C" fn vswap_layer_group_rules(
     let forbidden = (forbidden_devices as u16, forbidden_slots as u8);
     let groups = layer.layer.store().groups();
     groups.set_all_rules(group, writeback != 0, forbidden.0, forbidden.1);
-    0
+    let mut page = vec![0; PAGE_SIZE];
+    let parted = layer.layer.part_guests(&mut page, &mut layer.workspace());
+    c_int::try_from(parted.left).unwrap_or(c_int::MAX)
 }
 
 /// What a group is charged for, in this order, as much as fits: its own entries, and those with its children's; its own

@@ -108,6 +108,10 @@ impl Sharing {
         }))
     }
 
+    pub(crate) const fn scope(&self) -> Dedup {
+        self.options.scope
+    }
+
     /// Bytes of memory the index and the table of shared objects hold.
     pub(crate) fn touched_bytes(&self) -> usize {
         self.index.touched_bytes() + self.table.touched_bytes()
@@ -117,7 +121,7 @@ impl Sharing {
 impl SwapLayer {
     /// Whether a page of group `asking` may become one with an object that `paying` pays for. Across groups only if both may
     /// rest on the same devices, so that a group whose bytes stay off a device finds none of them there.
-    fn may_share(&self, scope: Dedup, asking: GroupId, paying: GroupId) -> bool {
+    pub(crate) fn may_share(&self, scope: Dedup, asking: GroupId, paying: GroupId) -> bool {
         let groups = self.store.groups();
         match scope {
             Dedup::Off => false,

@@ -240,6 +240,11 @@ impl SharedTable {
         }
     }
 
+    /// The group that pays for the object: a hint.
+    pub(crate) fn payer(&self, id: SharedId) -> Option<GroupId> {
+        self.lock(id)?.payer()
+    }
+
     /// Where the object is: a hint.
     pub(crate) fn place(&self, id: SharedId) -> Option<Stored> {
         let bits = self.row(id)?.place.load(Relaxed);

@@ -65,8 +65,8 @@ class Layer:
     entries: dict[int, Entry] = field(default_factory=dict)
     devices: list[Device] = field(default_factory=list)
     tree: GroupTree = field(default_factory=GroupTree)
-    shares_across_groups: bool = False
-    """Equal pages of different groups may be one object.  It goes where the one that pays for it may."""
+    has_guests: bool = False
+    """Pages that groups shared could not be parted when rules changed.  They go where the group that pays may."""
 
     # Entries and counts
 
@@ -271,8 +271,8 @@ class Layer:
         )
 
     def _payers(self, known: Entry) -> set[int]:
-        """Return the groups that may pay for a page: where it is shared, any of those that have it."""
-        if not self.shares_across_groups:
+        """Return the groups that may pay for a page: its own, or of a guest any of those that have it."""
+        if not self.has_guests:
             return {known.group}
         return {entry.group for entry in self.entries.values() if entry.content == known.content}
 

@@ -10,10 +10,14 @@ MOVES: dict[Event, dict[Backing, frozenset[Backing]]] = {
     Event.WRITEBACK: {Backing.RAM: frozenset({Backing.DEVICE})},
     Event.CLEAN: {Backing.DEVICE: frozenset({Backing.RAM})},
     Event.SWAPOFF: {Backing.DEVICE: frozenset({Backing.RAM, Backing.DEVICE})},
-    # Pages leave their slots by way of RAM, which is written back to make room.  Nothing else ever comes to a slot.
+    # Pages leave their slots by way of RAM, which is written back to make room.
     Event.SLOTS_OFF: {
         Backing.SLOT: frozenset({Backing.RAM, Backing.DEVICE, Backing.SLOT}),
         Backing.RAM: frozenset({Backing.DEVICE}),
+    },
+    Event.PART: {
+        Backing.RAM: frozenset({Backing.SLOT}),
+        Backing.DEVICE: frozenset({Backing.RAM, Backing.SLOT}),
     },
     Event.LOOK: {Backing.DEVICE: frozenset({Backing.DEVICE})},
 }

@@ -36,6 +36,7 @@ class Event(Enum):
     CLEAN = "live objects were copied out of half-dead segments, into RAM"
     SWAPOFF = "a device of segments was emptied, to RAM or other devices"
     SLOTS_OFF = "a slots device was emptied page by page, into the log or other slots"
+    PART = "rules of groups changed: pages that may be shared no longer were swapped out anew"
     LOOK = "cold segments went down to a device of lower priority, and those that are read came up"
 
 

@@ -18,7 +18,7 @@ class Both:
     def __init__(self, ram_segments: int, zstd: int = 0, dedup: int = 0) -> None:
         self.engine = EngineLayer(ram_segments, zstd, dedup)
         self.dedup = dedup
-        self.model = Layer(shares_across_groups=dedup > 1)
+        self.model = Layer()
         self.frames = 0
         self.failing = False
         """Whether a device was told to fail, and has its own ideas of what comes next."""

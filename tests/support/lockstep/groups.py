@@ -56,13 +56,19 @@ class Groups(Devices):
         forbidden: frozenset[int] = frozenset(),
         forbidden_slots: frozenset[int] = frozenset(),
     ) -> None:
-        if group != ROOT:
-            self.engine.rule_group(
-                group, writeback=writeback, forbidden=forbidden, forbidden_slots=forbidden_slots
-            )
-            known = self.model.tree.groups[group]
-            known.writeback = writeback
-            known.forbidden, known.forbidden_slots = forbidden, forbidden_slots
+        """Groups that shared pages under the same rules are parted, but for what finds no room."""
+        if group == ROOT:
+            return
+        known = self.model.tree.groups[group]
+        known.writeback = writeback
+        known.forbidden, known.forbidden_slots = forbidden, forbidden_slots
+        left = self.engine.rule_group(
+            group, writeback=writeback, forbidden=forbidden, forbidden_slots=forbidden_slots
+        )
+        assert left == 0 or self.dedup > 1
+        self.model.has_guests = left > 0
+        self.observe(Event.PART if self.dedup > 1 else Event.NOTHING)
+        self.fails.update(self.more_fails())
 
     def writeback_group(self, group: int, segments: int) -> int:
         """A drain: only what belongs to the group or below moves, to no device that it may not use, and it is told how much."""

@@ -132,6 +132,7 @@ impl Engine {
         self.apply_rules(at.group, &rules);
         at.rules = rules;
         drop(named);
+        self.part_guests();
         self.reclaim_event.signal();
         self.write_event.signal();
         Ok(())

@@ -6,6 +6,7 @@
 //! there is no moment at which a new device is open to it.
 
 use vswap_space::GroupId;
+use vswap_units::PAGE_SIZE;
 
 use super::error::{GroupError, invalid};
 use super::wanted::Wanted;
@@ -59,6 +60,28 @@ impl Engine {
         let named = self.groups.named.lock_blocking_signals();
         for at in named.iter() {
             self.apply_rules(at.group, &at.rules);
+        }
+        drop(named);
+        self.part_guests();
+    }
+
+    /// Rules have changed: pages that groups may share no longer get bytes of their own. **Context**: no lock.
+    pub(super) fn part_guests(&self) {
+        let Some(layer) = self.layer.virtual_layer() else {
+            return;
+        };
+        let Some(mut worker) = self.workers.take(self.workers.len() - 2) else {
+            return;
+        };
+        let (scratch, codec) = worker.parts();
+        let Some(page) = scratch.slice_mut(0, PAGE_SIZE) else {
+            return;
+        };
+        let (mut next, mut more) = (0, true);
+        while more {
+            // A fork and a check wait for one cluster, not for all.
+            let _inside = self.world.enter();
+            more = layer.part_guests_step(&mut next, page, codec).is_some();
         }
     }
 

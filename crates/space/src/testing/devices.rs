@@ -130,11 +130,7 @@ impl Life<'_> {
             Ok(()) => self.layer.slots_off_end(off).close(),
             Err(_) => self.layer.slots_off_cancel(&off),
         }
-        // Pages on their way that found no room under a limit are counted, and are where they were.
-        let groups = self.layer.store().groups();
-        for &group in &self.groups {
-            self.fails.insert(group, groups.usage(group).fail_events);
-        }
+        self.count_fails_anew();
         ended
     }
 
@@ -175,8 +171,8 @@ impl Life<'_> {
         );
     }
 
-    /// Pages came only to devices that are on and that their group may use. (An object shared across groups goes where the
-    /// one that pays for it may, which this oracle does not know.)
+    /// Pages came only to devices that are on and that their group may use, but for those that could not be parted from what
+    /// another group pays for.
     pub(super) fn note_places(&mut self) {
         let mut places = std::collections::BTreeMap::new();
         for &entry in self.oracle.entries.keys() {
@@ -191,7 +187,7 @@ impl Life<'_> {
             let group = self.layer.group_of(entry);
             let is_shared = matches!(self.layer.hint(entry), crate::Backing::Shared(_));
             assert!(
-                is_shared || self.may_be_on(group, on),
+                (is_shared && self.guests_left) || self.may_be_on(group, on),
                 "{entry:?} of {group:?} came to {on:?}"
             );
         }

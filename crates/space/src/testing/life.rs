@@ -44,6 +44,8 @@ pub struct Tally {
     pub migrated: u64,
     /// Discards that failed as planned.
     pub kept: u64,
+    /// Pages that groups shared and were parted.
+    pub parted: u64,
 }
 
 pub(super) struct Life<'a> {
@@ -62,6 +64,8 @@ pub(super) struct Life<'a> {
     pub(super) places: BTreeMap<EntryId, OnDevice>,
     /// Pages that found no room under a limit, by group.
     pub(super) fails: BTreeMap<GroupId, u64>,
+    /// Whether some page is one with that of a group with other rules.
+    pub(super) guests_left: bool,
     pub(super) tiers: Tiers,
     pub(super) now_ns: u64,
     frames: u32,
@@ -136,6 +140,7 @@ impl<'a> Life<'a> {
             oracle: Oracle::default(),
             places: BTreeMap::new(),
             fails: BTreeMap::new(),
+            guests_left: false,
             tiers: Tiers::default(),
             now_ns: 0,
             frames: 0,

@@ -3,7 +3,7 @@
 use super::life::{Life, Tally};
 use crate::{EntryId, GroupId, OnDevice};
 use vswap_store::{GroupUse, Resource};
-use vswap_units::Bytes;
+use vswap_units::{Bytes, PAGE_SIZE};
 
 /// Segments in RAM by which a limit may be passed while the cleaner empties another one.
 const CLEANER_BEYOND: u32 = 1;
@@ -75,6 +75,11 @@ impl Life<'_> {
             (rules >> 1) as u16 & 7,
             slots,
         );
+        let mut page = vec![0; PAGE_SIZE];
+        let parted = self.layer.part_guests(&mut page, &mut self.workspace);
+        self.guests_left = parted.left > 0;
+        self.tally.parted += parted.pages;
+        self.count_fails_anew();
     }
 
     /// Writes back what belongs to a group, and nothing else.
@@ -112,6 +117,14 @@ impl Life<'_> {
         let groups = self.layer.store().groups();
         if self.oracle.is_live(entry) && groups.limiting(group, Resource::Ram).is_some() {
             *self.fails.entry(group).or_default() += 1;
+        }
+    }
+
+    /// Pages that found no room under a limit while they were moved are counted too, and are where they were.
+    pub(super) fn count_fails_anew(&mut self) {
+        let groups = self.layer.store().groups();
+        for &group in &self.groups {
+            self.fails.insert(group, groups.usage(group).fail_events);
         }
     }
 
@@ -168,6 +181,7 @@ impl Tally {
             slotted: self.slotted + other.slotted,
             migrated: self.migrated + other.migrated,
             kept: self.kept + other.kept,
+            parted: self.parted + other.parted,
         }
     }
 }

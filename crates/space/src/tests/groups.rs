@@ -152,3 +152,31 @@ fn a_page_that_goes_to_a_slot_because_of_a_limit_found_room_and_is_no_failure() 
     assert!(fails > 0 && groups.refused_by(tight) == Some(tight));
     assert_lawful(&layer);
 }
+
+#[test]
+fn what_groups_may_share_no_longer_is_parted_and_stays_off_forbidden_devices() {
+    let (layer, _control) = layer_with_device(8);
+    let print = vswap_store::dedup::fingerprint;
+    let layer = super::dedup::sharing(layer, crate::Dedup::Space, print);
+    let (mut workspace, mut buffer) = (workspace(), vec![0; PAGE_SIZE]);
+    let [pays, guest] = [group(&layer, GroupId::ROOT), group(&layer, GroupId::ROOT)];
+    let (theirs, ours) = (entries(&layer, pays, 64), entries(&layer, guest, 64));
+    for (i, (&a, &b)) in (1_u64..).zip(theirs.iter().zip(&ours)) {
+        store_page(&layer, a, 35 * i + 1, &mut workspace);
+        store_page(&layer, b, 35 * i + 1, &mut workspace);
+    }
+    let shared = layer.gauges().shared_pages;
+    assert!(shared > 100, "{shared}");
+    layer.store().groups().set_rules(guest, false, 0);
+    let parted = layer.part_guests(&mut buffer, &mut workspace);
+    assert_eq!((parted.pages, parted.left), (shared / 2, 0));
+    assert_eq!(layer.part_guests(&mut buffer, &mut workspace).pages, 0);
+    write_back(&layer);
+    assert!(theirs.iter().all(|&entry| layer.is_on_device(entry)));
+    assert!(ours.iter().all(|&entry| !layer.is_on_device(entry)));
+    for (i, (&a, &b)) in (1_u64..).zip(theirs.iter().zip(&ours)) {
+        assert_eq!(load_page(&layer, a, &mut workspace), page(35 * i + 1));
+        assert_eq!(load_page(&layer, b, &mut workspace), page(35 * i + 1));
+    }
+    assert_lawful(&layer);
+}
