@@ -46,13 +46,18 @@ impl Life<'_> {
         act(self);
         device.heal();
         if fault == Fault::Corrupt {
-            let lossy = Trouble {
-                lossy: true,
-                ..Trouble::default()
-            };
-            let all: Vec<EntryId> = self.oracle.entries.keys().copied().collect();
-            all.into_iter().for_each(|entry| self.read(entry, lossy));
+            self.find_the_lost();
         }
+    }
+
+    /// Each page is right, or from now on known to be lost.
+    fn find_the_lost(&mut self) {
+        let lossy = Trouble {
+            lossy: true,
+            ..Trouble::default()
+        };
+        let all: Vec<EntryId> = self.oracle.entries.keys().copied().collect();
+        all.into_iter().for_each(|entry| self.read(entry, lossy));
     }
 
     pub(super) fn faulty_writeback(&mut self) {
@@ -92,6 +97,10 @@ impl Life<'_> {
         };
         act(self, trouble);
         device.heal();
+        if trouble.lossy {
+            // What reads damaged twice in a swapoff is moved as it is, for it cannot stay.
+            self.find_the_lost();
+        }
     }
 
     /// Space that is not given back is only reused.
