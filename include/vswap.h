@@ -477,7 +477,7 @@ int vswap_layer_group_limit(vswap_layer *layer,
 
 /**
  * Says whether a group's bytes may go to devices, and to which never: of those for segments and of those for slots, a bit
- * each. Returns 0, or -EINVAL.
+ * each. Pages that groups may share no longer get bytes of their own. Returns how many found no room for that; -EINVAL.
  *
  * # Safety
  * `layer` is valid.
