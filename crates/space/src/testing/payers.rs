@@ -123,7 +123,7 @@ impl Life<'_> {
     /// Pages that found no room under a limit while they were moved are counted too, and are where they were.
     pub(super) fn count_fails_anew(&mut self) {
         let groups = self.layer.store().groups();
-        for &group in &self.groups {
+        for &group in self.groups.iter().chain(&[GroupId::ROOT]) {
             self.fails.insert(group, groups.usage(group).fail_events);
         }
     }
