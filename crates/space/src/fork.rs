@@ -65,7 +65,7 @@ impl SwapLayer {
     }
 
     /// Sleeps for a moment: whoever holds a pin does not know that we wait.
-    fn rest(&self) {
+    pub(crate) fn rest(&self) {
         const MOMENT_NS: u64 = 50_000;
         if let Some(event) = self.parking.first() {
             event.wait(MOMENT_NS);
