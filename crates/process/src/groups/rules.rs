@@ -12,6 +12,7 @@ use super::error::{GroupError, invalid};
 use super::wanted::Wanted;
 use crate::devices::DeviceNumber;
 use crate::engine::Engine;
+use crate::world::Passage;
 
 /// What a group may do, as it was said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,18 +56,24 @@ impl Engine {
             .collect()
     }
 
-    /// A device came or went: numbers are used again, names stay.
+    /// A device came or went: numbers are used again, names stay. **Context**: inside `world`, as the writer is; to enter
+    /// again would wait for a fork that waits for us.
     pub(crate) fn renew_group_devices(&self) {
         let named = self.groups.named.lock_blocking_signals();
         for at in named.iter() {
             self.apply_rules(at.group, &at.rules);
         }
         drop(named);
-        self.part_guests();
+        self.part_guests_where(&|| None);
     }
 
-    /// Rules have changed: pages that groups may share no longer get bytes of their own. **Context**: no lock.
+    /// Rules have changed: pages that groups may share no longer get bytes of their own. A fork and a check wait for one
+    /// cluster, not for all. **Context**: no lock, outside `world`.
     pub(super) fn part_guests(&self) {
+        self.part_guests_where(&|| Some(self.world.enter()));
+    }
+
+    fn part_guests_where<'a>(&self, enter: &dyn Fn() -> Option<Passage<'a>>) {
         let Some(layer) = self.layer.virtual_layer() else {
             return;
         };
@@ -79,8 +86,7 @@ impl Engine {
         };
         let (mut next, mut more) = (0, true);
         while more {
-            // A fork and a check wait for one cluster, not for all.
-            let _inside = self.world.enter();
+            let _inside = enter();
             more = layer.part_guests_step(&mut next, page, codec).is_some();
         }
     }
