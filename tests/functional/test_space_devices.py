@@ -316,3 +316,54 @@ def test_a_child_takes_off_for_itself_alone(folder: Path) -> None:
         """,
         folder,
     )
+
+
+def test_devices_come_and_go_while_others_check_change_rules_and_fork(folder: Path) -> None:
+    run(
+        """
+        space = vswap.SwapSpace("48M", dedup="space", devices=[FOLDER / "keep:500M@0"])
+        group = space.group("g")
+        a, b = space.zeros((ROWS, 1 << 16), "i8"), group.zeros((ROWS, 1 << 16), "i8")
+        def content(row):
+            return np.random.default_rng(row % 48).integers(0, 60000, 1 << 16)
+        for row in range(ROWS):
+            a[row] = b[row] = content(row)
+        stop = threading.Event()
+        failed, done = [], {}
+        def again(what, act):
+            try:
+                while not stop.is_set():
+                    act()
+                    done[what] = done.get(what, 0) + 1
+            except BaseException as error:
+                failed.append(repr(error))
+                raise
+        def check():
+            assert space.check() == ()
+        def change():
+            group.limit(writeback=False)
+            group.limit(writeback=True)
+        def fork():
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        acts = {"check": check, "change": change, "fork": fork}
+        threads = [threading.Thread(target=again, args=act) for act in acts.items()]
+        for thread in threads:
+            thread.start()
+        for number in range(24):
+            path = FOLDER / f"round{number % 3}"
+            space.swapon(path, size="500M", priority=7)
+            space.evict(a)
+            space.swapoff(path)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failed and len(done) == 3, (failed, done)
+        for row in range(ROWS):
+            assert np.array_equal(a[row], content(row)) and np.array_equal(b[row], content(row)), row
+        assert space.check() == ()
+        """,
+        folder,
+    )

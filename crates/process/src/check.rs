@@ -27,7 +27,7 @@ impl Engine {
     pub fn check(&self) -> Vec<String> {
         let _signals = vswap_platform::sync::SignalBlock::enter();
         // Before the gate closes: who holds a worker may be waiting at it.
-        let mut worker = self.workers.take(self.workers.len() - 2);
+        let mut worker = self.workers.of_caller();
         let runs = self.runs.lock();
         self.world.close();
         let mut census = self.census();

@@ -160,7 +160,7 @@ impl Engine {
             Off::Slots(off) => off,
         };
         let layer = self.layer.virtual_layer().ok_or(SwapoffError::NotOn)?;
-        let worker = self.workers.take(self.workers.len() - 1);
+        let worker = self.workers.of_writer();
         let mut worker = worker.ok_or(SwapoffError::NotOn)?;
         let (scratch, codec) = worker.parts();
         let page = scratch.slice_mut(0, PAGE_SIZE);

@@ -92,6 +92,16 @@ impl Workers {
         Some(self.slots.get(index % self.slots.len().max(1))?.lock())
     }
 
+    /// The writer's own. It is taken inside `world`, so nobody else may hold it there or on the way in.
+    pub fn of_writer(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+        self.take(self.slots.len().checked_sub(1)?)
+    }
+
+    /// For whoever asks from outside: checks, and changes of rules. Taken before `world` is entered or closed.
+    pub fn of_caller(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+        self.take(self.slots.len().checked_sub(2)?)
+    }
+
     /// Any free worker that serves faults, else waits for the one `hint` names.
     pub fn claim(&self, hint: usize) -> Option<Guard<'_, Worker, WORKER_RANK>> {
         let serving = self.slots.get(1..self.slots.len() - 2)?;

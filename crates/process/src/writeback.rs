@@ -55,7 +55,7 @@ impl Engine {
         if self.relieve_a_group() {
             return true;
         }
-        let Some(mut worker) = self.workers.take(self.workers.len() - 1) else {
+        let Some(mut worker) = self.workers.of_writer() else {
             return false;
         };
         self.layer.clean(&mut worker.codec)

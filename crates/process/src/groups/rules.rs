@@ -12,6 +12,7 @@ use super::error::{GroupError, invalid};
 use super::wanted::Wanted;
 use crate::devices::DeviceNumber;
 use crate::engine::Engine;
+use crate::worker::Worker;
 use crate::world::Passage;
 
 /// What a group may do, as it was said.
@@ -56,28 +57,29 @@ impl Engine {
             .collect()
     }
 
-    /// A device came or went: numbers are used again, names stay. **Context**: inside `world`, as the writer is; to enter
-    /// again would wait for a fork that waits for us.
+    /// A device came or went: numbers are used again, names stay. **Context**: the writer, inside `world`; to enter again
+    /// would wait for a fork that waits for us, and for a worker of others, who may wait for the gate with it.
     pub(crate) fn renew_group_devices(&self) {
         let named = self.groups.named.lock_blocking_signals();
         for at in named.iter() {
             self.apply_rules(at.group, &at.rules);
         }
         drop(named);
-        self.part_guests_where(&|| None);
+        if let Some(mut worker) = self.workers.of_writer() {
+            self.part_guests_with(&mut worker, || None);
+        }
     }
 
     /// Rules have changed: pages that groups may share no longer get bytes of their own. A fork and a check wait for one
     /// cluster, not for all. **Context**: no lock, outside `world`.
     pub(super) fn part_guests(&self) {
-        self.part_guests_where(&|| Some(self.world.enter()));
+        if let Some(mut worker) = self.workers.of_caller() {
+            self.part_guests_with(&mut worker, || Some(self.world.enter()));
+        }
     }
 
-    fn part_guests_where<'a>(&self, enter: &dyn Fn() -> Option<Passage<'a>>) {
+    fn part_guests_with<'a>(&self, worker: &mut Worker, enter: impl Fn() -> Option<Passage<'a>>) {
         let Some(layer) = self.layer.virtual_layer() else {
-            return;
-        };
-        let Some(mut worker) = self.workers.take(self.workers.len() - 2) else {
             return;
         };
         let (scratch, codec) = worker.parts();
