@@ -1,33 +1,12 @@
 /* mprotect, munmap, mremap and madvise on parts of memory that is swapped out, swapped in and
  * resident: what Linux says must hold, and what lies around must not change. */
+#include "faulting.h"
 #include "vswap_test.h"
-#include <setjmp.h>
 
 #define LENGTH (8 * MIB)
 #define PART (2 * MIB)
 #define HOLE (3 * MIB + 3 * PAGE)
 #define HOLE_LENGTH (MIB + 5 * PAGE)
-
-static sigjmp_buf back;
-
-static void on_fault(int number) {
-    (void)number;
-    siglongjmp(back, 1);
-}
-
-static int faults_on_write(volatile char *address) {
-    if (sigsetjmp(back, 1))
-        return 1;
-    *address = *address;
-    return 0;
-}
-
-static int faults_on_read(const volatile char *address) {
-    if (sigsetjmp(back, 1))
-        return 1;
-    (void)*address;
-    return 0;
-}
 
 /* Everything but the hole carries the pattern. */
 static void verify_around(char *memory, uint64_t seed, size_t hole, size_t hole_length) {

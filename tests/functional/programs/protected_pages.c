@@ -1,32 +1,11 @@
 /* Memory that the program wrote and then made read-only or inaccessible is swapped out like any
  * other: it fits the budget, keeps its bytes and its protection, whatever happens meanwhile. */
+#include "faulting.h"
 #include "ring.h"
-#include <setjmp.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
 #define BLOCK (16 * PAGE)
-
-static _Thread_local sigjmp_buf back;
-
-static void on_fault(int number) {
-    (void)number;
-    siglongjmp(back, 1);
-}
-
-static int faults_on_write(volatile char *address) {
-    if (sigsetjmp(back, 1))
-        return 1;
-    *address = (char)~*address;
-    return 0;
-}
-
-static int faults_on_read(const volatile char *address) {
-    if (sigsetjmp(back, 1))
-        return 1;
-    (void)*address;
-    return 0;
-}
 
 static void protect(void *start, size_t length, int protection) {
     CHECK(mprotect(start, length, protection) == 0, "mprotect %d", protection);
