@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -54,15 +52,8 @@ def run(body: str, folder: Path | None = None, **environ: str) -> str:
     return Child(None)(PRELUDE + head + dedent(body), timeout=150, **environ)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory on a disk: /tmp may be RAM."""
-    with tempfile.TemporaryDirectory(prefix="vswap-devices-", dir="/var/tmp") as folder:
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("faults", MODES)
-def test_a_device_comes_fills_and_goes_with_every_byte_kept(faults: str, folder: Path) -> None:
+def test_a_device_comes_fills_and_goes_with_every_byte_kept(faults: str, disk: Path) -> None:
     delivery(faults)
     run(
         f"""
@@ -93,11 +84,11 @@ def test_a_device_comes_fills_and_goes_with_every_byte_kept(faults: str, folder:
         space.swapoff(first)
         assert space.devices() == () and space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_a_file_taken_off_can_be_used_by_the_next(folder: Path) -> None:
+def test_a_file_taken_off_can_be_used_by_the_next(disk: Path) -> None:
     run(
         """
         one, two = vswap.SwapSpace("32M", devices=[]), vswap.SwapSpace("32M", devices=[])
@@ -108,11 +99,11 @@ def test_a_file_taken_off_can_be_used_by_the_next(folder: Path) -> None:
         two.swapon(path, size="64M")
         assert "in use" in refused(vswap.ConfigError, one.swapon, path)
         """,
-        folder,
+        disk,
     )
 
 
-def test_the_file_without_a_name_comes_and_goes_by_its_name_auto(folder: Path) -> None:
+def test_the_file_without_a_name_comes_and_goes_by_its_name_auto(disk: Path) -> None:
     run(
         """
         os.chdir(FOLDER)
@@ -132,13 +123,13 @@ def test_the_file_without_a_name_comes_and_goes_by_its_name_auto(folder: Path) -
         assert sorted(os.listdir()) == ["next"]
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_mistakes_get_one_sentence_and_change_nothing(folder: Path) -> None:
-    (folder / "data").write_text("somebody's")
-    (folder / "link").symlink_to(folder / "swap")
+def test_mistakes_get_one_sentence_and_change_nothing(disk: Path) -> None:
+    (disk / "data").write_text("somebody's")
+    (disk / "link").symlink_to(disk / "swap")
     run(
         """
         space = vswap.SwapSpace("32M", devices=[])
@@ -164,11 +155,11 @@ def test_mistakes_get_one_sentence_and_change_nothing(folder: Path) -> None:
         assert space.devices() == before
         assert not (FOLDER / "other").exists() and (FOLDER / "data").read_text() == "somebody's"
         """,
-        folder,
+        disk,
     )
 
 
-def test_what_fits_nowhere_is_refused_and_stays(folder: Path) -> None:
+def test_what_fits_nowhere_is_refused_and_stays(disk: Path) -> None:
     run(
         """
         space = vswap.SwapSpace("48M", devices=[FOLDER / "swap:400M"])
@@ -181,11 +172,11 @@ def test_what_fits_nowhere_is_refused_and_stays(folder: Path) -> None:
         verify(a)
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_without_another_device_the_bytes_come_back_to_ram(folder: Path) -> None:
+def test_without_another_device_the_bytes_come_back_to_ram(disk: Path) -> None:
     run(
         """
         space = vswap.SwapSpace("96M", devices=[FOLDER / "swap:400M"])
@@ -206,11 +197,11 @@ def test_without_another_device_the_bytes_come_back_to_ram(folder: Path) -> None
         assert space.stats().held_peak_bytes <= 96 * MIB * 1.05 + 24 * MIB
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_ctrl_c_and_exceptions_stop_a_swapoff_with_nothing_lost(folder: Path) -> None:
+def test_ctrl_c_and_exceptions_stop_a_swapoff_with_nothing_lost(disk: Path) -> None:
     run(
         """
         import signal
@@ -232,12 +223,12 @@ def test_ctrl_c_and_exceptions_stop_a_swapoff_with_nothing_lost(folder: Path) ->
         verify(a)
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
 @pytest.mark.parametrize("faults", MODES)
-def test_devices_come_and_go_while_threads_write_at_random(faults: str, folder: Path) -> None:
+def test_devices_come_and_go_while_threads_write_at_random(faults: str, disk: Path) -> None:
     delivery(faults)
     run(
         f"""
@@ -284,11 +275,11 @@ def test_devices_come_and_go_while_threads_write_at_random(faults: str, folder: 
         assert rounds > 3 and moved > 0, (rounds, moved)
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_a_child_takes_off_for_itself_alone(folder: Path) -> None:
+def test_a_child_takes_off_for_itself_alone(disk: Path) -> None:
     run(
         """
         space = vswap.SwapSpace("48M", devices=[FOLDER / "first:400M@9", FOLDER / "second:400M"])
@@ -314,11 +305,11 @@ def test_a_child_takes_off_for_itself_alone(folder: Path) -> None:
         verify(a)
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
 
 
-def test_devices_come_and_go_while_others_check_change_rules_and_fork(folder: Path) -> None:
+def test_devices_come_and_go_while_others_check_change_rules_and_fork(disk: Path) -> None:
     run(
         """
         space = vswap.SwapSpace("48M", dedup="space", devices=[FOLDER / "keep:500M@0"])
@@ -365,5 +356,5 @@ def test_devices_come_and_go_while_others_check_change_rules_and_fork(folder: Pa
             assert np.array_equal(a[row], content(row)) and np.array_equal(b[row], content(row)), row
         assert space.check() == ()
         """,
-        folder,
+        disk,
     )
