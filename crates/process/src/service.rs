@@ -247,7 +247,9 @@ impl Engine {
             }
         }
         // Memory kept for a log that grows: it was asked to shrink.
+        let inside = self.world.enter();
         self.layer.store().trim();
+        drop(inside);
         self.counters.moved_out_pages.get() - before
     }
 
