@@ -59,6 +59,16 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("swap_out_slot_pages", "counter", "pages swapped out to plain slots, as they are"),
     CounterInfo("swap_in_pages", "counter", "pages brought back from the store"),
     CounterInfo(
+        "ahead_swap_in_pages",
+        "counter",
+        "of those, pages that were brought back before the program touched them",
+    ),
+    CounterInfo(
+        "ahead_zero_fill_pages",
+        "counter",
+        "zero pages put in place before the program touched them",
+    ),
+    CounterInfo(
         "second_chance_pages",
         "counter",
         "pages taken back from the swap cache before they were compressed",

@@ -84,6 +84,10 @@ class SpaceStats:
     """Pages swapped out to plain slots, as they are."""
     swap_in_pages: int = 0
     """Pages brought back from the store."""
+    ahead_swap_in_pages: int = 0
+    """Of those, pages that were brought back before the program touched them."""
+    ahead_zero_fill_pages: int = 0
+    """Zero pages put in place before the program touched them."""
     second_chance_pages: int = 0
     """Pages taken back from the swap cache before they were compressed."""
     freed_dropped_pages: int = 0

@@ -22,6 +22,8 @@ use vswap_store::CodecKind;
 use vswap_units::Counters;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, LatencyHistogram, PAGE_SHIFT, PAGE_SIZE, rank};
 
+use crate::ahead::Ahead;
+use crate::areas::Areas;
 use crate::budget::{Budget, Scope};
 use crate::config::{Config, ConfigError};
 use crate::control::slots::Slots;
@@ -35,7 +37,7 @@ use crate::names::Names;
 use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
 use crate::service::{Desk, Threads};
-use crate::swap_in::Streams;
+use crate::streams::Streams;
 use crate::swapon::Board;
 use crate::trace::Trace;
 use crate::tree::TreeSlot;
@@ -83,7 +85,11 @@ pub struct Engine {
     pub(crate) handlers: Handlers,
     pub(crate) handles: RankedMutex<Vec<Thread>, 7>,
     pub(crate) control: Slots,
+    /// Of faults that bring pages back, and of first touches.
     pub(crate) streams: Streams,
+    pub(crate) fresh_streams: Streams,
+    pub(crate) areas: Areas,
+    pub(crate) ahead: Ahead,
     pub(crate) zeros: AnonMap,
     pub(crate) counters: Counters,
     pub(crate) latency: LatencyHistogram,
@@ -129,9 +135,8 @@ impl Engine {
         let region =
             Region::reserve(region_bytes(ram), REGION_LEAST).map_err(StartError::Memory)?;
         let workers = match delivery {
-            // Number 0 is the reclaimer's, the last the writer's, the one before it `check`'s.
-            Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + 3,
-            Delivery::Signal => SIGNAL_WORKERS + 3,
+            Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + Workers::BESIDE,
+            Delivery::Signal => SIGNAL_WORKERS + Workers::BESIDE,
         };
         let dedup = DedupOptions::new(config.dedup, ram as usize / RAM_PER_INDEXED_PAGE);
         let layer = devices::names(&region, &config, opened)
@@ -161,6 +166,9 @@ impl Engine {
             handles: RankedMutex::new(Vec::with_capacity(64)),
             control: Slots::default(),
             streams: Streams::default(),
+            fresh_streams: Streams::default(),
+            areas: Areas::default(),
+            ahead: Ahead::default(),
             auto_dirs: file::auto_dirs(),
             zeros: zero_block().map_err(StartError::Memory)?,
             counters: Counters::new(),
@@ -343,7 +351,8 @@ impl Engine {
     }
 
     pub(crate) fn next_handler(&self) -> usize {
-        1 + self.handler.fetch_add(1, Ordering::Relaxed) % (self.workers.len() - 3).max(1)
+        1 + self.handler.fetch_add(1, Ordering::Relaxed)
+            % (self.workers.len() - Workers::BESIDE).max(1)
     }
 
     /// A fault may come while the range is being registered: its block is

@@ -92,22 +92,28 @@ impl Engine {
         if guard.state(slot).tag() == Tag::Resident {
             return wake(uffd, guard, slot, Outcome::Resolved);
         }
+        self.look_ahead_afresh(guard, slot);
         let mask = run_around(guard.tagged(Tag::Empty), slot);
         let mut filled = self.fill_zeros(worker, uffd, guard, mask);
         if filled & (1 << slot) == 0 {
             filled |= self.fill_zeros(worker, uffd, guard, 1 << slot);
         }
-        for done in crate::region::slots(filled) {
-            guard.retag(done, Tag::Resident);
-        }
-        self.pages_came(guard, filled);
+        self.book_first_touch(guard, filled);
         match filled & (1 << slot) {
             0 => wake(uffd, guard, slot, Outcome::Deferred),
             _ => Outcome::Resolved,
         }
     }
 
-    fn fill_zeros(
+    /// Books pages that hold their first zeros.
+    pub(crate) fn book_first_touch(&self, guard: &mut BlockGuard<'_>, filled: u16) {
+        for done in crate::region::slots(filled) {
+            guard.retag(done, Tag::Resident);
+        }
+        self.pages_came(guard, filled);
+    }
+
+    pub(crate) fn fill_zeros(
         &self,
         worker: &mut Worker,
         uffd: &Userfaultfd,

@@ -70,6 +70,7 @@ pub fn child() {
         engine.workers.reset_in_child();
         engine.handles.reset_in_child();
         engine.handlers.reset_in_child();
+        engine.ahead.reset_in_child();
         engine.control.unlock_after_fork();
         engine.control.reset_in_child();
         engine.reclaim_event.after_fork_in_child();

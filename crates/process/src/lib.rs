@@ -3,13 +3,16 @@
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
 //! block, write a run out) → `mover` (`aside` where it may not write) and
 //! `frames` (the staging area). Its way back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
+//! Before it is missed: `ahead`, told by `streams` and `areas`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` (as far as there is
 //! `capacity`) and `ranges`. When any of it is on at all: `arm`. Devices that
 //! come and go: `swapon` (who asks), `change` (who does it) and `leaving` (how
 //! one goes). Around a fork: `fork`.
 
+mod ahead;
 mod allocate;
+mod areas;
 mod arm;
 mod aside;
 pub mod budget;
@@ -51,6 +54,7 @@ pub mod runs;
 mod service;
 mod signal;
 mod start;
+mod streams;
 mod swap_in;
 mod swapon;
 mod tick;

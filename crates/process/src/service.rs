@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `vswap-reclaim` | owns the private descriptor table; samples, reclaims, answers requests, publishes counters |
 //! | `vswap-fault/N` | thread delivery: one per CPU, pinned, serves faults (`handlers`) |
+//! | `vswap-ahead` | brings in what a sequential program is going to touch (`ahead`) |
 //! | `vswap-write` | writes segments to devices, cleans the log, attaches devices and takes them off |
 //! | `vswap-control` | waits for clients of the control socket; each gets a `vswap-client` |
 //!
@@ -22,6 +23,7 @@ use vswap_platform::thread;
 use vswap_space::GroupId;
 use vswap_store::Tiers;
 
+use crate::ahead::ahead_main;
 use crate::change::Changes;
 use crate::control::thread::control_main;
 use crate::delivery::Delivery;
@@ -260,6 +262,7 @@ impl Engine {
                 self.start_one(&format!("vswap-fault/{index}"), Some(cpu), fault_main)?;
             }
         }
+        self.start_one("vswap-ahead", None, ahead_main)?;
         self.start_one("vswap-write", None, write_main)?;
         self.start_control();
         Ok(())
@@ -312,6 +315,7 @@ fn reclaim_main(engine: Arc<Engine>) {
     if up.is_ok() {
         reclaim_loop(&engine, &publisher);
         engine.write_event.signal();
+        engine.ahead.wake();
         engine.control.wake();
     }
 }

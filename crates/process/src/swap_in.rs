@@ -1,14 +1,7 @@
 //! Bringing a page back: from the swap cache, or from where its bytes rest.
 //!
-//! How many neighbours come along (*fault-around*) follows what the program
-//! does: a fault next to where an earlier one left off doubles the window up
-//! to the whole block; a fault far from all recent ones takes its page alone,
-//! because decoding 15 pages nobody asked for costs more than the fault. The
-//! share of recent faults that continued a stream decides how a new stream
-//! starts. If that is wrong, a sequential reader pays one small fault before
-//! the window opens, a random one some microseconds of decoding.
-
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+//! How many neighbours come along (*fault-around*), and how many blocks are read
+//! ahead meanwhile, follows what the program does (`ahead`).
 
 use vswap_platform::log;
 use vswap_platform::uffd::Userfaultfd;
@@ -23,64 +16,6 @@ use crate::page_state::{Name, Tag};
 use crate::region::{BlockGuard, run_around, runs_of, slots, span};
 use crate::trace::Event;
 use crate::worker::Worker;
-
-const STREAMS: usize = 16;
-/// Continued streams are worth this many 1/256ths of the moving average.
-const GAIN: u32 = 16;
-/// Above this average (of 256) a new stream starts with the whole block.
-const TRUSTED: u32 = 48;
-
-/// Recent fault streams, shared by all threads; every word is a hint.
-#[derive(Default)]
-pub struct Streams {
-    /// Next expected page << 8 | window, per stream.
-    recent: [AtomicU64; STREAMS],
-    next: AtomicU32,
-    continued: AtomicU32,
-}
-
-impl Streams {
-    /// The fault-around window, in pages, for a fault at `page`.
-    pub fn window(&self, page: usize) -> usize {
-        for stream in &self.recent {
-            let word = stream.load(Ordering::Relaxed);
-            let (expected, window) = (word >> 8, (word & 0xff) as usize);
-            let ahead = (page as u64).wrapping_sub(expected);
-            if window != 0 && ahead < BLOCK_PAGES as u64 {
-                let wider = (window * 2).min(BLOCK_PAGES);
-                stream.store(
-                    ((page + wider) as u64) << 8 | wider as u64,
-                    Ordering::Relaxed,
-                );
-                self.learn(256);
-                return wider;
-            }
-        }
-        self.learn(0);
-        let window = self.first_window();
-        let index = self.next.fetch_add(1, Ordering::Relaxed) as usize % STREAMS;
-        if let Some(stream) = self.recent.get(index) {
-            stream.store(
-                ((page + window) as u64) << 8 | window as u64,
-                Ordering::Relaxed,
-            );
-        }
-        window
-    }
-
-    fn first_window(&self) -> usize {
-        match self.continued.load(Ordering::Relaxed) {
-            average if average > TRUSTED => BLOCK_PAGES,
-            _ => 1,
-        }
-    }
-
-    fn learn(&self, sample: u32) {
-        let old = self.continued.load(Ordering::Relaxed);
-        let new = (old * (256 - GAIN) + sample * GAIN) / 256;
-        self.continued.store(new, Ordering::Relaxed);
-    }
-}
 
 impl Engine {
     /// Brings the swapped page `slot` back, and neighbours with it.
@@ -103,8 +38,8 @@ impl Engine {
             return outcome;
         }
         self.counters.faults_swap_in.inc();
-        let window = self.streams.window(page);
-        let mask = self.choose_neighbours(guard, slot, window);
+        let around = self.look_ahead(guard, slot);
+        let mask = self.choose_neighbours(guard, slot, around);
         let outcome = self.load(worker, uffd, guard, slot, mask);
         self.trace.end(began, Event::SwapIn, page as u64);
         outcome
@@ -177,25 +112,42 @@ impl Engine {
         if fresh > 0 {
             self.make_room(worker, fresh, guard.index());
         }
-        let mut framed = in_frames;
-        let mut decoded = self.decode(worker, guard, run.filter(|_| in_frames != 0), slot, mask);
+        let (mut decoded, mut installed) = self.bring(worker, uffd, guard, run, (slot, mask));
         if decoded & (1 << slot) == 0 {
             // A device may fail once; the bytes are given up only when it fails again.
-            decoded = self.decode(worker, guard, None, slot, 1 << slot);
-            framed = 0;
+            let again = self.bring(worker, uffd, guard, None, (slot, 1 << slot));
+            decoded |= again.0;
+            installed.done |= again.1.done;
+            installed.occupied |= again.1.occupied;
         }
         if decoded & (1 << slot) == 0 {
-            self.return_run(run);
+            self.book_return(guard, installed.done);
             return self.not_decoded(uffd, guard, slot);
         }
+        self.finish(uffd, guard, slot, installed)
+    }
+
+    /// Reads the pages `mask` (`slot` first) into the present frames of `run`, which
+    /// is given back, or into the scratch block, and installs those that read well.
+    /// Returns these, and what installing them came to.
+    pub(crate) fn bring(
+        &self,
+        worker: &mut Worker,
+        uffd: &Userfaultfd,
+        guard: &mut BlockGuard<'_>,
+        run: Option<u32>,
+        (slot, mask): (usize, u16),
+    ) -> (u16, Installed) {
+        let framed = run.map_or(0, |run| mask & self.frames.present(run));
+        let decoded = self.decode(worker, guard, run.filter(|_| framed != 0), slot, mask);
         let mut installed = Installed::default();
         if let Some(run) = run {
             installed = self.move_in(uffd, guard, run, decoded & framed);
+            self.frames.put(run);
         }
         self.copy_scratch(worker, uffd, guard, decoded & !framed, &mut installed);
-        self.return_run(run);
         self.note_refault(guard, installed.done);
-        self.finish(uffd, guard, slot, installed)
+        (decoded, installed)
     }
 
     /// Reads pages into the run's present frames, else the scratch block; returns
@@ -246,12 +198,6 @@ impl Engine {
             self.release_names(guard, &freed);
         }
         self.poison(uffd, guard, slot)
-    }
-
-    fn return_run(&self, run: Option<u32>) {
-        if let Some(run) = run {
-            self.frames.put(run);
-        }
     }
 
     /// A spare run if one is at hand; when there is no room, one is made.
@@ -337,28 +283,5 @@ impl Engine {
             self.count_pages(guard, Held::Cached, -(released.cached as i64));
             self.counters.swapped_pages.sub(released.pages as u64);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sequential_reader_soon_gets_whole_blocks_and_a_random_one_single_pages() {
-        let streams = Streams::default();
-        let mut page = 1000;
-        for _ in 0..8 {
-            page += streams.window(page);
-        }
-        assert_eq!(streams.window(page), BLOCK_PAGES);
-        let mut random = 12345usize;
-        for _ in 0..200 {
-            random = random
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            streams.window(random >> 30);
-        }
-        assert_eq!(streams.window(random >> 31), 1);
     }
 }

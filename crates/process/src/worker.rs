@@ -64,6 +64,10 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// Workers that serve no faults: the first is the reclaimer's; the last ones, backwards,
+    /// are the writer's, that of whoever asks from outside, and the one that reads ahead.
+    pub const BESIDE: usize = 4;
+
     /// `count` workers.
     ///
     /// # Errors
@@ -102,9 +106,16 @@ impl Workers {
         self.take(self.slots.len().checked_sub(2)?)
     }
 
+    /// That of the thread that reads ahead, which holds it all the time.
+    pub fn of_ahead(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+        self.take(self.slots.len().checked_sub(3)?)
+    }
+
     /// Any free worker that serves faults, else waits for the one `hint` names.
     pub fn claim(&self, hint: usize) -> Option<Guard<'_, Worker, WORKER_RANK>> {
-        let serving = self.slots.get(1..self.slots.len() - 2)?;
+        let serving = self
+            .slots
+            .get(1..=self.slots.len().checked_sub(Self::BESIDE)?)?;
         let hint = hint % serving.len().max(1);
         let from_hint = serving.iter().cycle().skip(hint).take(serving.len());
         from_hint

@@ -36,6 +36,8 @@ crate::counters! {
     counter swap_out_raw_pages "pages swapped out that did not compress";
     counter swap_out_slot_pages "pages swapped out to plain slots, as they are";
     counter swap_in_pages "pages brought back from the store";
+    counter ahead_swap_in_pages "of those, pages that were brought back before the program touched them";
+    counter ahead_zero_fill_pages "zero pages put in place before the program touched them";
     counter second_chance_pages "pages taken back from the swap cache before they were compressed";
     counter freed_dropped_pages "freed pages given back without swapping them";
     counter rejected_pages "pages that hardly compress and stayed in memory because no device would take them";

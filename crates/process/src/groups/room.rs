@@ -73,6 +73,11 @@ impl Engine {
         })
     }
 
+    /// Would a block more fit under the group's limits?
+    pub(crate) fn group_has_room(&self, group: GroupId) -> bool {
+        group == GroupId::ROOT || self.over(group, BLOCK_SIZE as u64).is_none()
+    }
+
     /// Has the group no way out for its pages?
     pub(crate) fn is_stuck(&self, group: GroupId) -> bool {
         if group == GroupId::ROOT {

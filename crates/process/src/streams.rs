@@ -1,0 +1,191 @@
+//! How far to reach beyond a fault: the streams that recent faults make.
+//!
+//! A fault next to where an earlier one left off doubles the stream's window; a
+//! fault far from all recent ones takes its page alone, because decoding 15
+//! pages nobody asked for costs more than the fault. Up to a whole block comes
+//! with the fault itself. What the window has beyond that is read ahead by a
+//! thread of its own (`ahead`) while the program works on what it has. The share
+//! of recent faults that continued a stream decides how a new stream starts.
+//!
+//! **If that is wrong**, a sequential reader pays some small faults before the
+//! window opens, a random one some microseconds of decoding, and a stream that
+//! ends has had at most one window too much brought in.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use vswap_units::BLOCK_PAGES;
+
+const STREAMS: usize = 16;
+/// Continued streams are worth this many 1/256ths of the moving average.
+const GAIN: u32 = 16;
+/// Above this average (of 256) a new stream starts with the whole block.
+const TRUSTED: u32 = 48;
+/// Bits of a stream's word that hold its window.
+const WINDOW_BITS: u32 = 16;
+
+/// Recent fault streams, shared by all threads; every word is a hint.
+#[derive(Default)]
+pub struct Streams {
+    /// Next expected page << [`WINDOW_BITS`] | window in pages, per stream.
+    recent: [AtomicU64; STREAMS],
+    next: AtomicU32,
+    continued: AtomicU32,
+}
+
+/// How far to reach beyond one fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// Pages from the faulting one on that come with it, within its block.
+    pub around: usize,
+    /// Blocks after the fault's own to read ahead.
+    pub ahead_blocks: usize,
+    /// Does it go on with a stream?
+    pub continues: bool,
+}
+
+/// What a stream expects.
+#[derive(Clone, Copy)]
+struct Stream {
+    expected: usize,
+    window: usize,
+}
+
+impl Stream {
+    fn from_bits(bits: u64) -> Self {
+        Self {
+            expected: (bits >> WINDOW_BITS) as usize,
+            window: (bits & ((1 << WINDOW_BITS) - 1)) as usize,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        (self.expected as u64) << WINDOW_BITS | self.window as u64
+    }
+
+    /// Does a fault at `page` belong here? What was to be read ahead may be late.
+    fn covers(self, page: usize) -> bool {
+        let late = self.window.saturating_sub(BLOCK_PAGES);
+        let from = self.expected.saturating_sub(late);
+        self.window != 0 && page >= from && page < self.expected + BLOCK_PAGES
+    }
+}
+
+impl Streams {
+    /// How far to reach beyond a fault at `page`, with windows of `deepest`
+    /// blocks at most.
+    pub fn reach(&self, page: usize, deepest: usize) -> Reach {
+        for word in &self.recent {
+            let stream = Stream::from_bits(word.load(Ordering::Relaxed));
+            if stream.covers(page) {
+                self.learn(256);
+                return continued(word, stream, page, deepest);
+            }
+        }
+        self.learn(0);
+        let window = self.first_window();
+        let index = self.next.fetch_add(1, Ordering::Relaxed) as usize % STREAMS;
+        if let Some(word) = self.recent.get(index) {
+            let expected = page + window;
+            word.store(Stream { expected, window }.bits(), Ordering::Relaxed);
+        }
+        Reach {
+            around: window,
+            ahead_blocks: 0,
+            continues: false,
+        }
+    }
+
+    fn first_window(&self) -> usize {
+        match self.continued.load(Ordering::Relaxed) {
+            average if average > TRUSTED => BLOCK_PAGES,
+            _ => 1,
+        }
+    }
+
+    fn learn(&self, sample: u32) {
+        let old = self.continued.load(Ordering::Relaxed);
+        let new = (old * (256 - GAIN) + sample * GAIN) / 256;
+        self.continued.store(new, Ordering::Relaxed);
+    }
+}
+
+/// The reach of a fault that continues a stream.
+fn continued(word: &AtomicU64, stream: Stream, page: usize, deepest: usize) -> Reach {
+    if page < stream.expected {
+        // Asked for already, and not here yet.
+        return Reach {
+            around: BLOCK_PAGES,
+            ahead_blocks: 0,
+            continues: true,
+        };
+    }
+    let window = (stream.window * 2).min(deepest.max(1) * BLOCK_PAGES);
+    let expected = if window > BLOCK_PAGES {
+        page / BLOCK_PAGES * BLOCK_PAGES + window
+    } else {
+        page + window
+    };
+    word.store(Stream { expected, window }.bits(), Ordering::Relaxed);
+    Reach {
+        around: window.min(BLOCK_PAGES),
+        ahead_blocks: (window / BLOCK_PAGES).saturating_sub(1),
+        continues: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEEPEST: usize = 8;
+
+    #[test]
+    fn a_sequential_reader_soon_gets_whole_blocks_and_then_blocks_ahead() {
+        let streams = Streams::default();
+        let mut page = 1000;
+        for _ in 0..8 {
+            let reach = streams.reach(page, 1);
+            assert_eq!(reach.ahead_blocks, 0);
+            page += reach.around;
+        }
+        for blocks in [1, 3, 7, 7] {
+            let reach = streams.reach(page, DEEPEST);
+            assert_eq!(reach.around, BLOCK_PAGES);
+            assert_eq!(reach.ahead_blocks, blocks);
+            page = (page / BLOCK_PAGES + 1 + blocks) * BLOCK_PAGES;
+        }
+    }
+
+    #[test]
+    fn a_random_reader_gets_single_pages_and_nothing_ahead() {
+        let streams = Streams::default();
+        let mut random = 12345usize;
+        for _ in 0..200 {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            assert_eq!(streams.reach(random >> 30, DEEPEST).ahead_blocks, 0);
+        }
+        assert_eq!(streams.reach(random >> 31, DEEPEST).around, 1);
+    }
+
+    #[test]
+    fn a_fault_on_what_is_to_be_read_ahead_asks_for_nothing_twice() {
+        let streams = Streams::default();
+        let mut page = 0;
+        while streams.reach(page, DEEPEST).ahead_blocks < 7 {
+            page += BLOCK_PAGES;
+        }
+        let late = Reach {
+            around: BLOCK_PAGES,
+            ahead_blocks: 0,
+            continues: true,
+        };
+        assert_eq!(streams.reach(page + BLOCK_PAGES, DEEPEST), late);
+        assert_eq!(streams.reach(page + 7 * BLOCK_PAGES, DEEPEST), late);
+        assert_eq!(
+            streams.reach(page + 8 * BLOCK_PAGES, DEEPEST).ahead_blocks,
+            7
+        );
+    }
+}
