@@ -64,6 +64,7 @@ def space_config(
     dedup: str,
     min_alloc: int,
     policy: str,
+    read_ahead: bool,
     virtual: bool = True,
 ) -> str:
     """Return the text for one space, everything in it checked."""
@@ -76,6 +77,7 @@ def space_config(
         f"dedup={check_dedup(dedup)}",
         f"min_alloc={min_alloc}",
         f"policy={policy}",
+        f"read_ahead={'yes' if read_ahead else 'no'}",
         f"virtual={'yes' if virtual else 'no'}",
     ]
     for line in lines:

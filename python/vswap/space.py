@@ -65,6 +65,8 @@ class SwapSpace(ArrayMaker):
 
     _policy = "workingset"
     """Which pages go first; not a setting: ``fifo`` measures what this one gains."""
+    _read_ahead = True
+    """Are pages brought in before they are touched? Not a setting: without, the same touches bring the same pages."""
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class SwapSpace(ArrayMaker):
             dedup=dedup,
             min_alloc=self._threshold,
             policy=self._policy,
+            read_ahead=self._read_ahead,
             virtual=virtual,
         )
         self._engine = _loader.engine()

@@ -125,6 +125,9 @@ pub(crate) fn ahead_main(engine: Arc<Engine>) {
 impl Engine {
     /// Blocks that may be brought in ahead at a time, of a group's memory.
     fn deepest_window(&self, group: GroupId) -> usize {
+        if !self.config.read_ahead {
+            return 1;
+        }
         let limit = self.groups.ram_max(group).unwrap_or(u64::MAX);
         let most = self.budget.ram().min(limit) / PART / BLOCK_SIZE as u64;
         (most as usize).clamp(1, DEEPEST)

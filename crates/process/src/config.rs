@@ -80,6 +80,9 @@ pub struct Config {
     /// Which pages go first. Not one of the documented settings: `fifo` is
     /// there for measuring what the default gains.
     pub policy: Policy,
+    /// May blocks be brought in before they are touched? Not a documented setting either:
+    /// without it the same touches bring in the same pages, for measuring.
+    pub read_ahead: bool,
     /// Descriptor of the memory shared with the parent that reports.
     pub tree_fd: Option<i32>,
     /// The same memory as a path, for a process that did not inherit the descriptor.
@@ -114,6 +117,7 @@ impl Default for Config {
             min_alloc: None,
             pool_percent: POOL_PERCENT,
             policy: Policy::default(),
+            read_ahead: true,
             tree_fd: None,
             tree_path: None,
             events_path: None,
@@ -159,6 +163,7 @@ impl Config {
             "group",
             "min_alloc",
             "policy",
+            "read_ahead",
             "tree_fd",
             "tree_path",
             "virtual",
@@ -219,13 +224,7 @@ impl Config {
                 let (name, limits) = value.split_once(':').unwrap_or((value, ""));
                 self.group = Some((name.to_owned(), limits.replace(',', "\n")));
             }
-            "virtual" => {
-                self.direct = match value {
-                    "yes" => false,
-                    "no" => true,
-                    _ => return Err(wrong("yes or no")),
-                }
-            }
+            "virtual" => self.direct = !is_yes(value).ok_or_else(|| wrong("yes or no"))?,
             "min_alloc" if value == "auto" => self.min_alloc = None,
             "min_alloc" => {
                 self.min_alloc = Some(size(value).ok_or_else(|| wrong("a size such as 64K"))?);
@@ -244,6 +243,7 @@ impl Config {
                     _ => return Err(wrong("workingset or fifo")),
                 }
             }
+            "read_ahead" => self.read_ahead = is_yes(value).ok_or_else(|| wrong("yes or no"))?,
             "tree_fd" => {
                 self.tree_fd = Some(value.parse().map_err(|_| wrong("a descriptor"))?);
             }
@@ -289,6 +289,14 @@ fn file_spec(value: &str) -> Option<SwapSpec> {
     let spec = DeviceSpec::from_word(value);
     let is_file = spec.path != NONE && spec.check().is_ok();
     is_file.then_some(SwapSpec::Device(spec))
+}
+
+fn is_yes(value: &str) -> Option<bool> {
+    match value {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
 }
 
 fn size(value: &str) -> Option<u64> {

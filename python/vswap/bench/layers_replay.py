@@ -216,6 +216,12 @@ def replay(sequence: Sequence, repeats: int, directory: str) -> list[Mode]:
     return modes
 
 
+class _MeasuredSpace(vswap.SwapSpace):
+    """Nothing is read ahead: that takes its own time, and the modes would not move the same pages."""
+
+    _read_ahead = False
+
+
 def _modes(pages: int, scratch: Path) -> list[Mode]:
     """Without the layer and with it, on plain slots; and as usual."""
     raw = np.random.default_rng(SEED).integers(0, 256, pages * PAGE_SIZE, dtype=np.uint8)
@@ -231,12 +237,12 @@ def _modes(pages: int, scratch: Path) -> list[Mode]:
         device = f"slots:{file}:{size_mib}M"
 
         def make() -> vswap.SwapSpace:
-            return vswap.SwapSpace(ram, devices=[device], codec="raw", dedup="off", virtual=virtual)
+            return _MeasuredSpace(ram, devices=[device], codec="raw", dedup="off", virtual=virtual)
 
         return Mode(name, raw, make, file)
 
     def in_ram() -> vswap.SwapSpace:
-        return vswap.SwapSpace(ram, devices=[])
+        return _MeasuredSpace(ram, devices=[])
 
     direct, virtual = slots("direct", virtual=False), slots("virtual", virtual=True)
     return [direct, virtual, Mode("compressed in RAM", compressible, in_ram, None)]
