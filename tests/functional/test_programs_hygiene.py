@@ -15,7 +15,7 @@ import pytest
 from support.capability import delivery
 from support.compile import PROGRAMS as PROGRAMS_AT
 from support.program import Finished, Managed, run
-from support.sizes import full_sizes, sized
+from support.sizes import MIB, allowed_bytes, full_sizes, sized
 
 if TYPE_CHECKING:
     from support.compile import Compiler
@@ -87,6 +87,20 @@ def test_a_program_that_forks_keeps_its_memory_without_a_swap_file(
     compiled: Compiler, tmp_path: Path, program: tuple[str, ...]
 ) -> None:
     go(compiled, program, managed("thread", swap="none"), tmp_path).succeeded().within(RAM_MIB)
+
+
+@pytest.mark.parametrize("faults", ["thread", "signal"])
+@pytest.mark.parametrize(("how", "processes"), [("main", 1), ("fork", 2)])
+def test_a_process_ends_with_the_last_of_its_own_threads(
+    compiled: Compiler, tmp_path: Path, how: str, processes: int, faults: str
+) -> None:
+    program = [compiled("last_thread"), how]
+    wanted = b"memory is whole\nand exit was called\n" * processes
+    assert run(program, cwd=tmp_path).succeeded().out == wanted
+    env = {**MANAGED, "VSWAP_TEST_MOST_MIB": str(allowed_bytes(RAM_MIB) // MIB)}
+    done = run(program, managed(faults), timeout=120, env=env, cwd=tmp_path).succeeded()
+    assert done.out == wanted, done.describe()
+    done.within(RAM_MIB)
 
 
 def test_a_child_comes_up_and_has_its_environment_although_both_needed_what_was_swapped_out(

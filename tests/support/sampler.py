@@ -97,10 +97,18 @@ def _parents() -> dict[int, int]:
     return found
 
 
+def _status(folder: Path) -> dict[str, str]:
+    """The lines of its status by name."""
+    lines = (folder / "status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
 def _held(pid: int) -> Peak:
     """What it holds now: RssAnon + RssShmem; the high-water mark less the files of now."""
-    lines = (PROC / str(pid) / "status").read_text().splitlines()
-    values = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    values = _status(PROC / str(pid))
+    if "RssAnon" not in values:  # the first thread has ended, and others go on
+        tasks = (PROC / str(pid) / "task").iterdir()
+        values = next((v for v in map(_status, tasks) if "RssAnon" in v), values)
     kib = {key: int(values[key].split()[0]) for key in ("RssAnon", "RssShmem", "RssFile", "VmHWM")}
     touched = kib["VmHWM"] - kib["RssFile"]
     return Peak(pid, values["Name"], (kib["RssAnon"] + kib["RssShmem"]) * 1024, touched * 1024)

@@ -3,7 +3,7 @@
 //! "Holds something" includes pages that the kernel's own swap has taken: they
 //! are not missing, and a fault on them never comes to us. PAGEMAP_SCAN (Linux
 //! 6.7) tells in 0.04-4 ms per GB, zero pages included. Older kernels: the
-//! entries of /proc/self/pagemap one by one (15 ms per GB); and where there is
+//! entries of pagemap one by one (15 ms per GB); and where there is
 //! no /proc, mincore, which knows nothing of swapped pages.
 
 use vswap_units::PAGE_SIZE;
@@ -67,6 +67,9 @@ impl Joined<'_> {
     }
 }
 
+/// By way of the calling thread: the process's own is empty once its first thread has ended.
+const OF_THIS_PROCESS: &core::ffi::CStr = c"/proc/thread-self/pagemap";
+
 /// Calls `each(start, end)` for every run of pages that hold something, in
 /// order. The answer is exact for pages nobody changes meanwhile.
 pub fn scan_present(
@@ -75,7 +78,7 @@ pub fn scan_present(
     each: &mut dyn FnMut(usize, usize),
 ) -> Result<(), Errno> {
     let mut joined = Joined { run: None, each };
-    let result = match fd::open(c"/proc/self/pagemap", libc::O_RDONLY, 0) {
+    let result = match fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0) {
         Ok(fd) => {
             let result = match scan(fd, addr, len, &mut joined) {
                 // Told before the first run, by kernels that do not know it.
@@ -104,7 +107,7 @@ pub fn present_pages(addr: usize, len: usize) -> Result<u64, Errno> {
 
 /// Whether this kernel has PAGEMAP_SCAN.
 pub fn has_scan() -> bool {
-    let Ok(fd) = fd::open(c"/proc/self/pagemap", libc::O_RDONLY, 0) else {
+    let Ok(fd) = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0) else {
         return false;
     };
     let mut joined = Joined {
@@ -203,14 +206,14 @@ mod tests {
     type Scanner = fn(usize, usize, &mut Joined<'_>) -> Result<(), Errno>;
 
     fn by_entries(addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
-        let fd = fd::open(c"/proc/self/pagemap", libc::O_RDONLY, 0)?;
+        let fd = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0)?;
         let result = read_entries(fd, addr, len, joined);
         fd::close(fd);
         result
     }
 
     fn by_scan(addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
-        let fd = fd::open(c"/proc/self/pagemap", libc::O_RDONLY, 0)?;
+        let fd = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0)?;
         let result = scan(fd, addr, len, joined);
         fd::close(fd);
         result

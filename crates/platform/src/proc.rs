@@ -1,4 +1,7 @@
 //! What the kernel says this process holds, read from /proc without malloc.
+//!
+//! Memory is asked for by way of the calling thread: /proc/self means the first thread, and once that has ended (while
+//! others go on) it holds nothing.
 
 use core::ffi::CStr;
 
@@ -25,7 +28,7 @@ impl Rss {
     }
 }
 
-/// The two resident figures of /proc/self/statm, in bytes: 5 µs, for every tick.
+/// The two resident figures of /proc/thread-self/statm, in bytes: 5 µs, for every tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statm {
     /// Everything resident.
@@ -41,11 +44,11 @@ impl Statm {
     }
 }
 
-/// Resident memory by kind, from /proc/self/status (about 20 µs).
+/// Resident memory by kind, from /proc/thread-self/status (about 20 µs).
 pub fn rss() -> Result<Rss, Errno> {
     let mut rss = Rss::default();
     let mut found = 0;
-    each_line(c"/proc/self/status", &mut |line| {
+    each_line(c"/proc/thread-self/status", &mut |line| {
         let kinds: [(&[u8], &mut u64); 3] = [
             (b"RssAnon:", &mut rss.anon_bytes),
             (b"RssFile:", &mut rss.file_bytes),
@@ -67,10 +70,10 @@ pub fn rss() -> Result<Rss, Errno> {
     }
 }
 
-/// The figures of /proc/self/statm.
+/// The figures of /proc/thread-self/statm.
 pub fn statm() -> Result<Statm, Errno> {
     let mut text = [0u8; 128];
-    let len = read_small(c"/proc/self/statm", &mut text)?;
+    let len = read_small(c"/proc/thread-self/statm", &mut text)?;
     let mut fields = text
         .get(..len)
         .unwrap_or_default()

@@ -9,6 +9,10 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 use vswap_units::PAGE_SIZE;
 
+mod count;
+
+pub use count::find as find_count;
+
 /// The usable stack. Generous, because a library's static TLS lives on it too;
 /// only touched pages cost memory.
 const STACK: usize = 512 << 10;
@@ -82,13 +86,9 @@ impl Thread {
     /// EDEADLK from the thread itself; the stack stays mapped.
     pub fn join(self) -> Result<(), Errno> {
         // SAFETY: the handle is of a thread nobody joined before: `self` is consumed.
-        match unsafe { libc::pthread_join(self.handle, core::ptr::null_mut()) } {
-            0 => {
-                drop(ManuallyDrop::into_inner(self.memory));
-                Ok(())
-            }
-            error => Err(Errno(error)),
-        }
+        code(unsafe { libc::pthread_join(self.handle, core::ptr::null_mut()) })?;
+        drop(ManuallyDrop::into_inner(self.memory));
+        Ok(())
     }
 
     /// In a forked child, where the thread does not exist: gives the copy of
@@ -138,15 +138,22 @@ fn create(stack: usize, start: *mut Start) -> Result<libc::pthread_t, Errno> {
         if error == 0 {
             error = libc::pthread_attr_setstack(&raw mut attr, stack as *mut c_void, STACK);
         }
-        if error == 0 {
-            error = libc::pthread_create(&raw mut handle, &raw const attr, enter, start.cast());
-        }
+        let created = code(error).and_then(|()| {
+            count::leaving_out(|| {
+                let (handle, attr) = (&raw mut handle, &raw const attr);
+                code(libc::pthread_create(handle, attr, enter, start.cast()))
+            })
+        });
         libc::pthread_attr_destroy(&raw mut attr);
-        if error == 0 {
-            Ok(handle)
-        } else {
-            Err(Errno(error))
-        }
+        created.map(|()| handle)
+    }
+}
+
+/// What the functions of threads return.
+fn code(error: i32) -> Result<(), Errno> {
+    match error {
+        0 => Ok(()),
+        error => Err(Errno(error)),
     }
 }
 
@@ -162,6 +169,7 @@ extern "C" fn enter(start: *mut c_void) -> *mut c_void {
         let _ = pin_to(cpu);
     }
     (start.body)(start.arg);
+    count::ends();
     core::ptr::null_mut()
 }
 

@@ -51,5 +51,6 @@ static CONSTRUCTOR: extern "C" fn() = constructor;
 
 extern "C" fn constructor() {
     fork::register();
+    vswap_platform::thread::find_count();
     state::read_environment();
 }

@@ -4,7 +4,7 @@ use super::Prot;
 use crate::errno::Errno;
 use crate::fd;
 
-/// As much of a line of `/proc/self/maps` as says where and how.
+/// As much of a line of `/proc/thread-self/maps` (not `self`: that is empty once the first thread has ended) as says where and how.
 const HEAD: usize = 48;
 
 /// The protection of the mapping at `addr`. Reads line by line into a small
@@ -15,7 +15,7 @@ const HEAD: usize = 48;
 /// ENOMEM where nothing is mapped, EACCES where what is mapped is shared; else
 /// the kernel's.
 pub fn protection(addr: usize) -> Result<Prot, Errno> {
-    let file = fd::open(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let file = fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let found = search(addr, &mut |buffer| fd::read(file, buffer));
     fd::close(file);
     found

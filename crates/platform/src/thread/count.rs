@@ -1,0 +1,104 @@
+//! A process ends with the last of its threads, and ours must not keep it.
+//!
+//! The C library counts its threads, and the one that takes the count to 0 calls `exit(0)`: that is how a program
+//! ends whose first thread has said `pthread_exit`, and a child that was forked by a thread which then returns. Our
+//! threads never end by themselves, so while they are counted no such program ends at all. So they are left out.
+//!
+//! The count is the one that debuggers read (libthread_db), found as they find it: by name, with a description of its
+//! size. Where there is none nothing is changed.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use crate::sys;
+
+/// The C library's count of its threads; null where it is not known.
+static COUNT: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
+
+/// What a debugger is told of the count: a number of 32 bits, one of them, at its beginning.
+const PLAIN_U32: [u32; 3] = [32, 1, 0];
+
+/// Finds the count. To be called where the loader may be asked, before the first thread of ours.
+pub fn find() {
+    let description = named(c"_thread_db___nptl_nthreads").cast::<[u32; 3]>();
+    // SAFETY: null, or the C library's constant of that name, which is three words.
+    if unsafe { description.as_ref() } == Some(&PLAIN_U32) {
+        COUNT.store(named(c"__nptl_nthreads").cast(), Ordering::Release);
+    }
+}
+
+fn named(name: &CStr) -> *mut core::ffi::c_void {
+    // SAFETY: a C string; RTLD_NEXT is valid in a shared library, and in an executable too.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+fn count() -> Option<&'static AtomicU32> {
+    // SAFETY: null, or the C library's own, which lives as long as the process and is changed by atomic operations only.
+    unsafe { COUNT.load(Ordering::Acquire).as_ref() }
+}
+
+/// Makes a thread of ours by `create`, which the C library counts, without its being counted.
+pub(super) fn leaving_out<E>(create: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    let Some(count) = count() else {
+        return create();
+    };
+    // Before, not after: else a last thread of the program that ends in between takes ours for another of its kind.
+    if count.fetch_sub(1, Ordering::AcqRel) == 0 {
+        // It has ended, and what it registered for the end is being called.
+        count.fetch_add(1, Ordering::AcqRel);
+        return create();
+    }
+    let created = create();
+    if created.is_err() {
+        count.fetch_add(1, Ordering::AcqRel);
+    }
+    if count.load(Ordering::Acquire) == 0 {
+        // It has ended in between, from 0 to below it. So nobody would end the process.
+        // SAFETY: no thread of the program is left.
+        unsafe { sys::exit_group(0) };
+    }
+    created
+}
+
+/// As its last act, in a thread of ours: the C library is about to count it out.
+pub(super) fn ends() {
+    let Some(count) = count() else { return };
+    if count.fetch_add(1, Ordering::AcqRel) == 0 {
+        // The program's last thread is ending the process already; ours must not do so a second time.
+        count.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threads_of_the_engine_are_not_counted_as_the_programs() {
+        find();
+        let Some(count) = count() else {
+            assert!(cfg!(not(target_env = "gnu")), "glibc has a count");
+            return;
+        };
+        // Other tests have threads too, so the program's own thread is told apart by many of ours.
+        const MANY: usize = 40;
+        let before = count.load(Ordering::Relaxed);
+        let threads: Vec<_> = (0..MANY)
+            .map(|_| super::super::spawn("vswap-test", None, wait_for_the_end, 0).unwrap())
+            .collect();
+        let during = count.load(Ordering::Relaxed);
+        END.signal();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let after = count.load(Ordering::Relaxed);
+        assert!(during < before + MANY as u32 / 2, "{before} {during}");
+        assert!(after + MANY as u32 / 2 > before, "{before} {after}");
+    }
+
+    static END: crate::sync::Event = crate::sync::Event::new();
+
+    fn wait_for_the_end(_: usize) {
+        assert!(END.wait_past(0, 10_000_000_000));
+    }
+}
