@@ -28,6 +28,8 @@ FULL: dict[str, list[str]] = {
         *["array", "pickle", "json", "re", "struct", "subprocess", "socket", "faulthandler"],
     ],
 }
+LEFT_OUT = {"socket": ("-i", "*ThreadedVSOCKSocketStreamTest*")}
+"""Waits for ever, without vswap too, in a virtual machine that cannot reach itself by vsock (no vsock_loopback)."""
 IO_MIB = sized(32, 192)
 IO_WITHOUT_SWAP = 0.8
 
@@ -38,7 +40,8 @@ def without_vswap(module: str, folder: Path) -> dict[str, str]:
 
 
 def run_module(module: str, junit: Path, how: Managed | None) -> dict[str, str]:
-    command = [sys.executable, "-m", "test", f"test_{module}", "--junit-xml", junit]
+    command = [sys.executable, "-m", "test", f"test_{module}", *LEFT_OUT.get(module, ())]
+    command += ["--junit-xml", junit]
     done = run(command, how, timeout=sized(120, 900), cwd=junit.parent)
     assert junit.exists(), done.describe()
     if how:

@@ -1,14 +1,26 @@
 """NumPy's own tests, plainly or inside a space: `numpy_suite.py JUNIT.xml RAM|- MODULES...`.
 
 Prints what the space did, so that a run in which nothing was swapped is noticed.
+Left out are the tests of f2py: they are about building Fortran modules, in processes of their own, and without a
+build system (meson) they are errors already when they are collected, which ends the whole run.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+
+def f2py() -> Path:
+    """Where its tests are, without having imported NumPy before there is a space."""
+    spec = find_spec("numpy")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).with_name("f2py")
 
 
 def main() -> int:
@@ -16,10 +28,14 @@ def main() -> int:
     faults, names = rest[0], rest[1:]
     arguments = ["-q", "-p", "no:cacheprovider", f"--junit-xml={junit}"]
     arguments += ["--pyargs", *names, "-m", "not slow", "--tb=short"]
+    arguments += [f"--ignore={f2py()}"]
     if ram == "-":
         return int(pytest.main(arguments))
     import vswap
 
+    # In signal delivery SIGBUS belongs to the space, so whoever else wants it comes first. pytest would come last.
+    faulthandler.enable()
+    arguments += ["-p", "no:faulthandler"]
     space = vswap.SwapSpace(ram=ram, faults=faults, min_alloc=65536)
     with space:
         code = int(pytest.main(arguments))
