@@ -106,7 +106,7 @@ pub unsafe extern "C" fn vswap_space_create(
 fn error_number(error: &StartError) -> c_int {
     match error {
         StartError::Config(_) | StartError::Group(_) => -libc::EINVAL,
-        StartError::Userfaultfd(_) => -libc::ENOSYS,
+        StartError::Userfaultfd(_) | StartError::NoWayOut(_) => -libc::ENOSYS,
         StartError::Device(_) => -libc::EIO,
         StartError::Thread(errno) | StartError::Memory(errno) => -errno.0,
     }

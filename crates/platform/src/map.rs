@@ -5,9 +5,11 @@
 //! an address is a number; each states who must own the range.
 
 mod anon;
+mod holding;
 mod protection;
 
 pub use anon::AnonMap;
+pub use holding::{forget_asking, nobody_else_holds};
 pub use protection::protection;
 
 use crate::{errno::Errno, sys};
@@ -154,6 +156,21 @@ pub fn populate_write(addr: usize, len: usize) -> Result<(), Errno> {
     loop {
         match advise(addr, len, libc::MADV_POPULATE_WRITE) {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Brings in what the kernel's own swap has of the range, without a fault. Holes
+/// become zeros. Kernels before 5.14 wait for the first touch.
+///
+/// # Errors
+/// ENOMEM, EFAULT, EHWPOISON.
+pub fn populate_read(addr: usize, len: usize) -> Result<(), Errno> {
+    loop {
+        match advise(addr, len, libc::MADV_POPULATE_READ) {
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::EINVAL) => return Ok(()),
             result => return result,
         }
     }

@@ -11,6 +11,7 @@ use vswap_units::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::fd;
 use crate::map;
+use crate::sys;
 
 const SCAN: usize = (3 << 30) | (size_of::<ScanArgs>() << 16) | ((b'f' as usize) << 8) | 16;
 const PRESENT: u64 = 1 << 3;
@@ -94,6 +95,32 @@ pub fn scan_present(
     };
     joined.flush();
     result
+}
+
+/// For each page of the range, bit 0 of one byte of `out`: whether it holds
+/// something. As quick as mincore while the kernel's swap is empty.
+pub fn holding(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Errno> {
+    map::resident(addr, len, out)?;
+    let mut known = out.iter().take(len.div_ceil(PAGE_SIZE));
+    if known.all(|page| page & 1 != 0) || !kernel_swaps() {
+        return Ok(());
+    }
+    scan_present(addr, len, &mut |start, end| {
+        let run = out.iter_mut().skip((start - addr) / PAGE_SIZE);
+        run.take((end - start) / PAGE_SIZE)
+            .for_each(|page| *page |= 1);
+    })
+}
+
+/// Whether anything at all is in the kernel's own swap.
+fn kernel_swaps() -> bool {
+    let mut info = core::mem::MaybeUninit::<libc::sysinfo>::zeroed();
+    // SAFETY: the kernel fills the structure, in which zeros are valid too.
+    let info = unsafe {
+        sys::sysinfo(info.as_mut_ptr() as usize);
+        info.assume_init()
+    };
+    info.freeswap != info.totalswap
 }
 
 /// Pages of the range that hold something.
@@ -254,6 +281,10 @@ mod tests {
             joined.flush();
             assert!(found == touched, "{name}");
         }
+        let mut told = vec![0_u8; PAGES];
+        holding(map.addr(), map.len(), &mut told).unwrap();
+        let told = told.iter().map(|page| page & 1 != 0);
+        assert!(told.eq(touched.iter().copied()));
         let expected = touched.iter().filter(|t| **t).count() as u64;
         assert_eq!(present_pages(map.addr(), map.len()), Ok(expected));
     }

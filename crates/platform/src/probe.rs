@@ -42,8 +42,9 @@ pub struct Kernel {
     pub has_poison: bool,
     /// Faults can be delivered as SIGBUS.
     pub has_sigbus: bool,
-    /// Pages can be taken away from under a mapping (Linux 5.7).
-    pub has_remap_away: bool,
+    /// Pages can be taken away from under a mapping (Linux 5.7), and it can be
+    /// told whether anybody still writes to them: what takes the place of MOVE.
+    pub can_take_aside: bool,
     /// PAGEMAP_SCAN (Linux 6.7).
     pub has_pagemap_scan: bool,
     /// MADV_POPULATE_WRITE (Linux 5.14).
@@ -71,7 +72,7 @@ impl Kernel {
             has_move: features & uffd::FEATURE_MOVE != 0,
             has_poison: features & uffd::FEATURE_POISON != 0,
             has_sigbus: features & uffd::FEATURE_SIGBUS != 0,
-            has_remap_away: remap_away_works(),
+            can_take_aside: taking_aside_works().is_ok(),
             has_pagemap_scan: pagemap::has_scan(),
             has_populate_write: populate_write_works(),
             has_thread_pidfd: thread_pidfd_works(),
@@ -85,7 +86,7 @@ impl Kernel {
     pub fn is_usable(&self) -> bool {
         self.page_size == PAGE_SIZE
             && (self.uffd_kernel_mode.is_ok() || self.uffd_user_mode.is_ok())
-            && (self.has_move || self.has_remap_away)
+            && (self.has_move || self.can_take_aside)
     }
 }
 
@@ -117,12 +118,20 @@ fn populate_write_works() -> bool {
         .is_ok()
 }
 
-fn remap_away_works() -> bool {
-    let pages = || AnonMap::new(PAGE_SIZE, PAGE_SIZE);
-    let (Ok(from), Ok(to)) = (pages(), pages()) else {
-        return false;
-    };
-    map::remap_away(from.addr(), PAGE_SIZE, to.addr()).is_ok()
+/// Tries what takes the place of MOVE on kernels without it.
+///
+/// # Errors
+/// The kernel's, for the step it refuses.
+pub fn taking_aside_works() -> Result<(), Errno> {
+    let page = || AnonMap::new(PAGE_SIZE, PAGE_SIZE);
+    let (from, to) = (page()?, page()?);
+    map::populate_write(from.addr(), PAGE_SIZE)?;
+    map::remap_away(from.addr(), PAGE_SIZE, to.addr())?;
+    match map::nobody_else_holds(to.addr(), PAGE_SIZE) {
+        // Held by the kernel for a moment; that it can be told is all we ask.
+        Err(Errno::EIO) => Ok(()),
+        told => told,
+    }
 }
 
 fn thread_pidfd_works() -> bool {
@@ -178,6 +187,7 @@ mod tests {
         assert!(kernel.version.major >= 4, "{}", kernel.version);
         assert_eq!(kernel.page_size, PAGE_SIZE);
         assert!(kernel.has_proc);
+        assert!(kernel.can_take_aside, "{:?}", taking_aside_works());
         assert_eq!(
             kernel.has_move,
             kernel

@@ -8,9 +8,11 @@
 //! in their places they are copied, for MOVE refuses that way too.
 //!
 //! Kernels without MOVE (before 6.8) copy from aside, wherever the pages were:
-//! nobody writes there but devices, and of those nothing tells on these kernels.
+//! nobody writes there but devices, and that none does is asked before the copy
+//! (`map::nobody_else_holds`). Nobody finds such a page by an address any more,
+//! so the answer stays true.
 //!
-//! What MOVE refuses aside is pinned: a device may write to that very page, so
+//! What is refused aside is pinned: a device may write to that very page, so
 //! the page itself goes back, which only mremap can do. It brings its mapping
 //! along, and with it a protection: the one that the program's mapping has, as
 //! the kernel says. [`Engine::protect`] is kept out meanwhile; a raw mprotect of
@@ -21,6 +23,7 @@
 
 use vswap_platform::errno::Errno;
 use vswap_platform::map::{self, Prot};
+use vswap_platform::pagemap;
 use vswap_platform::uffd::Userfaultfd;
 use vswap_platform::{log, signal};
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
@@ -82,10 +85,7 @@ impl Engine {
             Ok(()) if uffd.has_move() => {
                 self.move_from_aside(worker, uffd, guard, run, (first, count))
             }
-            Ok(()) => Aside {
-                moved: self.copy_from_aside(worker, guard, run, (first, count)),
-                ..Aside::default()
-            },
+            Ok(()) => self.copy_from_aside(worker, guard, run, (first, count)),
             Err(_) => Aside {
                 busy: span(first, count),
                 ..Aside::default()
@@ -140,29 +140,35 @@ impl Engine {
         gone
     }
 
-    /// Copies what is there; a page that is not was never to be read as zeros.
+    /// Copies what is there and held by nobody; a page that is not there was
+    /// never to be read as zeros.
     fn copy_from_aside(
         &self,
         worker: &Worker,
         guard: &mut BlockGuard<'_>,
         run: u32,
         (first, count): (usize, usize),
-    ) -> u16 {
-        let mut presence = [0u8; BLOCK_PAGES];
-        let asked = map::resident(worker.aside_addr(first), count * PAGE_SIZE, &mut presence);
-        let there = (first..first + count).zip(&presence);
-        let there = there
-            .filter(|(_, page)| asked.is_ok() && **page & 1 != 0)
-            .fold(0, |there, (slot, _)| there | span(slot, 1));
-        self.frames.set_present(run, there);
-        for (first, count) in runs_of(there) {
+    ) -> Aside {
+        let Some(there) = there_aside(worker, (first, count)) else {
+            return Aside {
+                busy: span(first, count),
+                ..Aside::default()
+            };
+        };
+        let free = held_by_nobody(worker, there);
+        self.frames.set_present(run, free);
+        for (first, count) in runs_of(free) {
             self.frames
                 .copy_in(run, first, worker.aside_addr(first), count);
         }
         for slot in slots(span(first, count) & !there) {
             self.refuse(guard, slot, Errno::ENOENT);
         }
-        there
+        Aside {
+            moved: free,
+            busy: there & !free,
+            odd: 0,
+        }
     }
 
     /// Puts a page that is aside back into its place, as it is.
@@ -209,4 +215,35 @@ impl Engine {
         self.budget.add_pages(-i64::from(all.done.count_ones()));
         all.done != 0
     }
+}
+
+/// Which pages are aside, in memory or in the kernel's own swap. `None`: not known.
+fn there_aside(worker: &Worker, (first, count): (usize, usize)) -> Option<u16> {
+    let mut presence = [0u8; BLOCK_PAGES];
+    pagemap::holding(worker.aside_addr(first), count * PAGE_SIZE, &mut presence).ok()?;
+    let pages = (first..first + count).zip(&presence);
+    let there = pages.filter(|(_, page)| **page & 1 != 0);
+    Some(there.fold(0, |there, (slot, _)| there | span(slot, 1)))
+}
+
+/// Of pages aside, those that no device writes to any more.
+fn held_by_nobody(worker: &Worker, there: u16) -> u16 {
+    let is_free = |first, count| {
+        let (addr, len) = (worker.aside_addr(first), count * PAGE_SIZE);
+        // What is in the kernel's swap could not be asked about.
+        map::populate_read(addr, len).is_ok() && map::nobody_else_holds(addr, len).is_ok()
+    };
+    let mut free = 0;
+    for (first, count) in runs_of(there) {
+        if is_free(first, count) {
+            free |= span(first, count);
+            continue;
+        }
+        for slot in first..first + count {
+            free |= if is_free(slot, 1) { span(slot, 1) } else { 0 };
+        }
+        // They go back.
+        let _ = map::forget_asking(worker.aside_addr(first), count * PAGE_SIZE);
+    }
+    free
 }

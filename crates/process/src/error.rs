@@ -16,6 +16,8 @@ pub enum StartError {
     Config(ConfigError),
     /// No userfaultfd.
     Userfaultfd(OpenError),
+    /// There is no MOVE, and what takes its place does not work.
+    NoWayOut(Errno),
     /// A swap file cannot be used.
     Device(DeviceError),
     /// The group of all memory cannot be made.
@@ -31,6 +33,10 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Userfaultfd(error) => error.fmt(f),
+            Self::NoWayOut(error) => write!(
+                f,
+                "this kernel has no UFFDIO_MOVE (Linux 6.8), and whether a device still writes to a page cannot be told here ({error}); use Linux 6.8 or newer, or allow mremap and mbind (docker run --cap-add SYS_NICE ...)"
+            ),
             Self::Device(error) => error.fmt(f),
             Self::Group(error) => write!(f, "the group of this program: {error}"),
             Self::Thread(error) => write!(

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use vswap_platform::probe::taking_aside_works;
+
 use crate::config::Config;
 use crate::delivery::{Delivery, open_userfaultfd};
 use crate::devices;
@@ -16,6 +18,9 @@ impl Engine {
     /// A sentence for the user; nothing was started then.
     pub fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let (delivery, uffd) = open_userfaultfd(config.faults)?;
+        if !uffd.has_move() {
+            taking_aside_works().map_err(StartError::NoWayOut)?;
+        }
         let opened = devices::open(&config).map_err(StartError::Device)?;
         let engine = Arc::new(Self::build(config, delivery, opened)?);
         engine

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Callable
 
 from vswap._library import packaged_library
+from vswap.doctor.aside import obstacle
 from vswap.doctor.finding import LIMITED, MISSING, OK, Finding
 from vswap.doctor.userfaultfd import Userfaultfd
 from vswap.run.limits import default_budget, memory_limit
@@ -53,16 +54,29 @@ def in_container() -> bool:
 def kernel(uffd: Userfaultfd) -> Finding:
     """Check the kernel's release, and that it is one."""
     release = platform.release()
-    data = {"release": release, "machine": platform.machine(), "gvisor": in_gvisor()}
+    data: dict[str, object] = {
+        "release": release,
+        "machine": platform.machine(),
+        "gvisor": in_gvisor(),
+    }
     if in_gvisor():
         fix = "run the container with runc instead of gVisor (docker run --runtime=runc ...)"
         return Finding("kernel", MISSING, "gVisor, which has no userfaultfd", fix, data)
     if uffd.best.works and not uffd.best.has("MOVE"):
-        return Finding(
-            "kernel", LIMITED, f"Linux {release} without UFFDIO_MOVE: pages are copied out",
-            "use Linux 6.8 or newer", data,
-        )  # fmt: skip
+        return _without_move(f"Linux {release} without UFFDIO_MOVE", data)
     return Finding("kernel", OK, f"Linux {release}", "", data)
+
+
+def _without_move(found: str, data: dict[str, object]) -> Finding:
+    """Say whether what takes the place of MOVE works."""
+    in_the_way = obstacle()
+    data["without_move"] = in_the_way or "works"
+    if in_the_way:
+        return Finding("kernel", MISSING, f"{found}, nor what takes its place ({in_the_way})",
+                       "use Linux 6.8 or newer, or allow mremap and mbind"
+                       " (docker run --cap-add SYS_NICE ...)", data)  # fmt: skip
+    return Finding("kernel", LIMITED, f"{found}: pages are copied out", "use Linux 6.8 or newer",
+                   data)  # fmt: skip
 
 
 def engine(_: Userfaultfd) -> Finding:
@@ -230,6 +244,8 @@ def verdict(uffd: Userfaultfd, findings: list[Finding]) -> tuple[bool, str]:
         return False, "vswap cannot work here: its engine does not load"
     if not uffd.best.works:
         return False, "vswap cannot work here: there is no userfaultfd"
+    if any(f.name == "kernel" and f.status == MISSING for f in findings):
+        return False, "vswap cannot work here: pages cannot be taken out of memory safely"
     mode = "thread" if uffd.handles_kernel_faults else "signal"
     move = "moves pages" if uffd.best.has("MOVE") else "copies pages"
     place = automatic_directory(os.environ)

@@ -1,10 +1,12 @@
 /* Buffers the kernel holds on to while they are read into: O_DIRECT and io_uring registered buffers,
  * by raw system calls, while the same memory is being pushed out.  A raw call into memory that is out
- * gets EFAULT in signal mode, so there the buffers are in when they are registered; once registered
+ * gets EFAULT in signal mode, and registering it does so in thread mode too before Linux 6.8, which
+ * waits for no fault there.  So there the buffers are in when they are registered; once registered
  * they must stay where the kernel knows them. */
 #include "ring.h"
 #include <stdatomic.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 
 #define LENGTH (4 * MIB)
 #define PIECE (256UL * 1024)
@@ -70,6 +72,34 @@ static void ring_reads(struct ring *ring, int file, int opcode) {
     }
 }
 
+static int is_older_than(int major, int minor) {
+    struct utsname name;
+    int is_major = 0, is_minor = 0;
+    CHECK(uname(&name) == 0, "uname");
+    CHECK(sscanf(name.release, "%d.%d", &is_major, &is_minor) == 2, "release %s", name.release);
+    return is_major < major || (is_major == major && is_minor < minor);
+}
+
+/* The buffers are out, or where that cannot be in, as soon as the pusher has noticed. */
+static void register_buffers(struct ring *ring, int may_be_out) {
+    struct iovec whole = {memory, LENGTH};
+    atomic_store(&held_off, !may_be_out);
+    for (int attempt = 0; attempt < 500; attempt++) {
+        if (may_be_out)
+            evict_all(memory, LENGTH);
+        else
+            fill(memory, LENGTH, 1);
+        if (syscall(SYS_io_uring_register, ring->descriptor, IORING_REGISTER_BUFFERS, &whole, 1) == 0)
+            break;
+        CHECK(errno == EFAULT && attempt < 499, "registering");
+        CHECK(!may_be_out || is_older_than(6, 8), "registering what is out");
+        may_be_out = 0;
+        atomic_store(&held_off, 1);
+        usleep(2000);
+    }
+    atomic_store(&held_off, 0);
+}
+
 int main(int argc, char **argv) {
     int thread_mode = argc > 1 && strcmp(argv[1], "thread") == 0, direct = 0;
     pthread_t pusher;
@@ -81,19 +111,10 @@ int main(int argc, char **argv) {
     read_and_write(file);
     int have_ring = open_ring(&ring);
     if (have_ring) {
-        atomic_store(&held_off, !thread_mode);
-        usleep(50000);
-        evict_all(memory, LENGTH);
-        if (!thread_mode)
-            fill(memory, LENGTH, 1);
-        struct iovec whole = {memory, LENGTH};
-        int error = (int)syscall(SYS_io_uring_register, ring.descriptor, IORING_REGISTER_BUFFERS,
-                                 &whole, 1);
-        CHECK(error == 0, "registering");
-        atomic_store(&held_off, 0);
+        register_buffers(&ring, thread_mode);
         ring_reads(&ring, file, IORING_OP_READ_FIXED);
-        error = (int)syscall(SYS_io_uring_register, ring.descriptor, IORING_UNREGISTER_BUFFERS,
-                             NULL, 0);
+        int error = (int)syscall(SYS_io_uring_register, ring.descriptor,
+                                 IORING_UNREGISTER_BUFFERS, NULL, 0);
         CHECK(error == 0, "unregistering");
         if (thread_mode)
             ring_reads(&ring, file, IORING_OP_READ);
