@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vswap_platform::map;
+use vswap_platform::pagemap;
 use vswap_space::GroupId;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE};
 
@@ -68,7 +68,7 @@ impl Engine {
                 .push(format!("block {block} is in memory and no victim"));
         }
         let mut presence = [0u8; BLOCK_PAGES];
-        let known = map::resident(guard.addr(0), BLOCK_SIZE, &mut presence).is_ok();
+        let known = pagemap::holding(guard.addr(0), BLOCK_SIZE, &mut presence).is_ok();
         for (slot, present) in presence.iter().enumerate() {
             let (state, present) = (guard.state(slot), present & 1 != 0);
             if state.tag() == Tag::Foreign {

@@ -6,7 +6,7 @@
 
 use vswap_platform::clock::now_ns;
 use vswap_platform::log;
-use vswap_platform::map;
+use vswap_platform::pagemap;
 use vswap_platform::uffd::Userfaultfd;
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
@@ -161,7 +161,7 @@ impl Engine {
     fn stale(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, slot: usize) -> Outcome {
         self.counters.faults_stale.inc();
         let mut presence = [0u8; 1];
-        let asked = map::resident(guard.addr(slot), PAGE_SIZE, &mut presence);
+        let asked = pagemap::holding(guard.addr(slot), PAGE_SIZE, &mut presence);
         if asked.is_ok() && presence == [0] {
             log::say(&[
                 "a managed page was removed without vswap (a raw madvise or munmap?); its bytes are lost",
@@ -198,7 +198,7 @@ impl Engine {
             return;
         }
         let mut presence = [0u8; BLOCK_PAGES];
-        if map::resident(guard.addr(0), presence.len() * PAGE_SIZE, &mut presence).is_err() {
+        if pagemap::holding(guard.addr(0), presence.len() * PAGE_SIZE, &mut presence).is_err() {
             return;
         }
         for (slot, present) in presence.iter().enumerate() {

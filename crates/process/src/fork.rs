@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use vswap_platform::{arena, loader, log, map, signal, stdio, thread};
+use vswap_platform::{arena, loader, log, pagemap, signal, stdio, thread};
 use vswap_units::{BLOCK_PAGES, CounterKind, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::config::Faults;
@@ -160,7 +160,7 @@ impl Engine {
             let Some(known) = presence.get_mut(..count) else {
                 return;
             };
-            if map::resident(self.region.addr_of(first), count * PAGE_SIZE, known).is_ok() {
+            if pagemap::holding(self.region.addr_of(first), count * PAGE_SIZE, known).is_ok() {
                 self.forget_absent(first, known);
             }
         }
