@@ -86,6 +86,9 @@ COUNTERS: tuple[CounterInfo, ...] = (
     CounterInfo("device_errors", "counter", "errors of swap devices"),
     CounterInfo("cleaned_bytes", "counter", "live bytes the cleaner copied"),
     CounterInfo(
+        "cleaned_segments", "counter", "half-dead segments the cleaner emptied and gave back"
+    ),
+    CounterInfo(
         "demoted_bytes",
         "counter",
         "compressed bytes moved from a full device to one of lower priority",

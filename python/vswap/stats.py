@@ -106,6 +106,8 @@ class SpaceStats:
     """Errors of swap devices."""
     cleaned_bytes: int = 0
     """Live bytes the cleaner copied."""
+    cleaned_segments: int = 0
+    """Half-dead segments the cleaner emptied and gave back."""
     demoted_bytes: int = 0
     """Compressed bytes moved from a full device to one of lower priority."""
     promoted_bytes: int = 0

@@ -33,6 +33,7 @@ use crate::error::StartError;
 use crate::frames::Frames;
 use crate::groups::GroupTable;
 use crate::handlers::Handlers;
+use crate::holes::Holes;
 use crate::names::Names;
 use crate::region::{HUGE_PAGE, Region};
 use crate::runs::RunAllocator;
@@ -98,6 +99,8 @@ pub struct Engine {
     pub(crate) write_event: Event,
     /// Memory was given back: who waits for room looks again.
     pub(crate) room_event: Event,
+    /// Whether a look for something to clean may be worth it.
+    pub(crate) holes: Holes,
     /// Segments to write because the reclaimer waits for room only a device can give.
     pub(crate) writeback_wanted: AtomicU32,
     /// When reclaim last gained nothing, 0 if it gained something since: faults do not wait for it.
@@ -177,6 +180,7 @@ impl Engine {
             reclaim_event: Event::new(),
             write_event: Event::new(),
             room_event: Event::new(),
+            holes: Holes::default(),
             writeback_wanted: AtomicU32::new(0),
             devices_full: DevicesFull::default(),
             strained_ns: AtomicU64::new(0),

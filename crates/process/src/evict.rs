@@ -188,6 +188,9 @@ impl Engine {
         worker.codec.set_prefers_slots(self.prefers_slots());
         let (failed, refused) = self.write_out(worker, &mut guard, run);
         let failed = failed | self.put_back(worker, &mut guard, run, refused);
+        if failed != 0 {
+            self.call_for_room(guard.group());
+        }
         if failed != 0 && !self.put_back_if_stuck(worker, &mut guard, run) {
             self.frames.put_cached(run, block);
             return None;

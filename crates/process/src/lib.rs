@@ -34,6 +34,7 @@ pub mod fork;
 mod frames;
 mod groups;
 mod handlers;
+mod holes;
 mod leaving;
 mod mover;
 mod names;

@@ -294,6 +294,14 @@ impl Names {
         }
     }
 
+    /// Bytes of objects made and given up so far.
+    pub fn traffic_bytes(&self) -> u64 {
+        match self {
+            Self::Virtual(layer) => layer.traffic_bytes(),
+            Self::Direct(_) => 0,
+        }
+    }
+
     /// Writes the oldest segment to a device, if there is one.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl Engine {
         } else {
             self.look_unarmed();
         }
-        if self.pool_is_large() {
+        if self.pool_is_large() || self.cleaning_may_pay() {
             self.write_event.signal();
         }
         self.publish_gauges();
@@ -160,6 +160,7 @@ impl Engine {
             .device_errors
             .set(totals.device_errors.get() + slots.device_errors.get());
         counters.cleaned_bytes.set(totals.cleaned_bytes.get());
+        counters.cleaned_segments.set(totals.cleaned_segments.get());
         counters.demoted_bytes.set(totals.demoted_bytes.get());
         counters.promoted_bytes.set(totals.promoted_bytes.get());
     }

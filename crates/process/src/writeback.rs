@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vswap_platform::clock::now_ns;
-use vswap_store::Tiers;
+use vswap_store::{Tiers, Workspace};
 use vswap_units::Bytes;
 
 use crate::engine::Engine;
@@ -58,7 +58,19 @@ impl Engine {
         let Some(mut worker) = self.workers.of_writer() else {
             return false;
         };
-        self.layer.clean(&mut worker.codec)
+        self.clean_step(&mut worker.codec)
+    }
+
+    fn clean_step(&self, codec: &mut Workspace) -> bool {
+        // Asked before: what changes meanwhile is for the next look.
+        let traffic = self.layer.traffic_bytes();
+        let cleaned = self.layer.clean(codec);
+        if cleaned {
+            self.room_event.signal();
+        } else {
+            self.holes.note_vain(traffic);
+        }
+        cleaned
     }
 
     /// Moves a segment between devices of different priority, when the writer has

@@ -2,7 +2,7 @@
 
 use crate::dedup::Sharing;
 use crate::layer::SwapLayer;
-use crate::tally::Sums;
+use crate::tally::{Sums, Tally};
 use vswap_units::Counters;
 
 /// A look at the layer. Sums over workers, so exact only while nothing moves.
@@ -119,6 +119,13 @@ impl SwapLayer {
             descriptor_changes: sums.changes(),
             cluster_locks: sums.locked,
         }
+    }
+
+    /// Bytes of objects made and given up so far. Cheap.
+    #[must_use]
+    pub fn traffic_bytes(&self) -> u64 {
+        let of = |tally: &Tally| tally.stored_bytes.get() + tally.unstored_bytes.get();
+        self.workers.iter().map(|worker| of(&worker.tally)).sum()
     }
 
     /// Sets the engine's counters that this layer alone knows. Cheap enough for every tick.

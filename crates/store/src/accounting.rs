@@ -21,6 +21,7 @@ counters! {
     counter device_read_calls "Reads from devices";
     counter device_errors "Reads and writes that a device refused";
     counter cleaned_bytes "Bytes of live objects moved out of half-dead segments";
+    counter cleaned_segments "Half-dead segments that were emptied and given back";
     counter demoted_bytes "Bytes moved from a device to one of lower priority";
     counter promoted_bytes "Bytes moved from a device to one of higher priority";
     counter bad_frees "Objects freed that were not there: a fault of the floor above";

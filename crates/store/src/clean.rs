@@ -26,14 +26,18 @@
 //!
 //! **Groups** are kept apart: a copy is paid for by whoever paid for the original.
 //! All of them are cleaned as one, since RAM and devices are one; but a group
-//! that stands at a limit is judged by its own segments too, or it would be
+//! that is close to a limit is judged by its own segments too, or it would be
 //! refused room while its holes disappear among the full segments of others.
+//! To it, its limit is what RAM or a device is to all: where no device can take
+//! its segments, RAM is tight for it, and at its limit of devices they are full.
+//! Close is a 32nd: room is there before it is asked for, and the rest stays less dense.
 //!
 //! An object that its owner does not let go, or that does not read back right,
 //! stays where it is, and so does its segment.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use vswap_platform::thread::yield_now;
 use vswap_units::{Bytes, PAGE_SIZE};
 
 use crate::codec::{IO_BYTES, Workspace};
@@ -139,46 +143,59 @@ impl Store {
         self.give_back_places(usize::MAX);
         let mut cleaned = Cleaned::default();
         for shelf in [Shelf::Ram, Shelf::Device] {
-            self.clean_shelf(shelf, &GroupSet::ALL, owners, ws, &mut cleaned);
+            let is_tight = self.is_tight(shelf);
+            self.clean_shelf(shelf, &GroupSet::ALL, is_tight, owners, ws, &mut cleaned);
             for group in self.groups.all() {
-                if self.groups.limiting(group, shelf.resource()) == Some(group) {
+                if self.groups.is_near_limit(group, shelf.resource()) {
                     let within = self.groups.subtree(group);
-                    self.clean_shelf(shelf, &within, owners, ws, &mut cleaned);
+                    let is_tight = shelf == Shelf::Device || !self.can_relieve(group);
+                    self.clean_shelf(shelf, &within, is_tight, owners, ws, &mut cleaned);
                 }
             }
         }
         self.give_back_places(usize::MAX);
         self.counters.cleaned_bytes.add(cleaned.bytes.0);
+        let segments = u64::from(cleaned.segments);
+        self.counters.cleaned_segments.add(segments);
         cleaned
+    }
+
+    /// Is room there worth more than the usual price, to everybody?
+    fn is_tight(&self, shelf: Shelf) -> bool {
+        match shelf {
+            Shelf::Ram => self.ram_is_tight.load(Ordering::Relaxed),
+            Shelf::Device => self.devices_full.load(Ordering::Relaxed),
+        }
     }
 
     fn clean_shelf(
         &self,
         shelf: Shelf,
         within: &GroupSet,
+        is_tight: bool,
         owners: &dyn Owners,
         ws: &mut Workspace,
         cleaned: &mut Cleaned,
     ) {
         for _ in 0..VICTIMS {
-            if !self.clean_one(shelf, within, owners, ws, cleaned) {
+            let claimed = self.claim_emptiest(shelf, within, is_tight);
+            if !claimed.is_some_and(|claimed| self.clean_one(shelf, claimed, owners, ws, cleaned)) {
                 break;
             }
+            // A thread that serves faults may wait for this CPU: it would wait for the whole time slice.
+            yield_now();
         }
     }
 
-    /// Empties the emptiest. True if its segment is free now.
+    /// Empties one. True if it is free now.
     fn clean_one(
         &self,
         shelf: Shelf,
-        within: &GroupSet,
+        (segment, row): (u32, &Segment),
         owners: &dyn Owners,
         ws: &mut Workspace,
         cleaned: &mut Cleaned,
     ) -> bool {
-        let Some((segment, row)) = self.claim_emptiest(shelf, within) else {
-            return false;
-        };
         match shelf {
             Shelf::Ram => self.empty_ram(segment, row, owners, cleaned),
             Shelf::Device => self.empty_device(segment, row, owners, ws, cleaned),
@@ -194,12 +211,13 @@ impl Store {
     }
 
     /// The emptiest segment of these groups, held and marked, if cleaning pays at all.
-    fn claim_emptiest(&self, shelf: Shelf, within: &GroupSet) -> Option<(u32, &Segment)> {
+    fn claim_emptiest(
+        &self,
+        shelf: Shelf,
+        within: &GroupSet,
+        is_tight: bool,
+    ) -> Option<(u32, &Segment)> {
         let last_failed = self.last_failed.load(Ordering::Relaxed);
-        let is_tight = match shelf {
-            Shelf::Ram => self.ram_is_tight.load(Ordering::Relaxed),
-            Shelf::Device => self.devices_full.load(Ordering::Relaxed),
-        };
         let (mut live, mut whole) = (0_u64, 0_u64);
         let mut best: Option<(u32, u32)> = None;
         for (number, row) in self.table.walk() {

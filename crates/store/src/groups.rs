@@ -95,6 +95,9 @@ pub struct GroupUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse(pub u32);
 
+/// Closer to its limit than this part of it, a group is cleaned by itself.
+const NEAR_PART: u32 = 32;
+
 const FREE: u16 = 0;
 const OPEN: u16 = 1;
 const CLOSING: u16 = 2;
@@ -307,6 +310,15 @@ impl Groups {
                 let total = of(&row.total, what).load(Relaxed);
                 row.limit(what).is_some_and(|limit| total >= limit)
             })
+        })
+    }
+
+    /// Is less than a 32nd of the group's own limit left?
+    pub(crate) fn is_near_limit(&self, group: GroupId, what: Resource) -> bool {
+        self.row(group).is_some_and(|row| {
+            let total = of(&row.total, what).load(Relaxed);
+            row.limit(what)
+                .is_some_and(|limit| total.saturating_add(limit / NEAR_PART) >= limit)
         })
     }
 

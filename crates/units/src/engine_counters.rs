@@ -47,6 +47,7 @@ crate::counters! {
     counter device_read_bytes "bytes read from swap devices";
     counter device_errors "errors of swap devices";
     counter cleaned_bytes "live bytes the cleaner copied";
+    counter cleaned_segments "half-dead segments the cleaner emptied and gave back";
     counter demoted_bytes "compressed bytes moved from a full device to one of lower priority";
     counter promoted_bytes "compressed bytes moved to a device of higher priority because they were read again";
     counter entry_lookups "looks into the swap layer's table of descriptors";

@@ -224,6 +224,29 @@ fn the_cleaner_keeps_groups_apart_and_works_for_one_at_its_limit() {
 }
 
 #[test]
+fn small_holes_are_gathered_for_a_group_at_its_limit_that_no_device_can_relieve() {
+    let (store, owners, mut ws) = (ram_only(256), Directory::new(3000), workspace());
+    let group = child(&store, GroupId::ROOT);
+    let limit = |most| store.groups().set_limit(group, Resource::Ram, most);
+    limit(Some(20)).unwrap();
+    let held = fill(&store, &owners, group, 0..2000, &mut ws) as u64;
+    (0..held)
+        .step_by(10)
+        .for_each(|owner| owners.free(&store, owner));
+    limit(None).unwrap();
+    let without = store.clean(&owners, &mut ws);
+    assert_eq!(without.segments, 0, "nine tenths live: far from a limit");
+    limit(Some(20)).unwrap();
+    while store.clean(&owners, &mut ws).segments > 0 {
+        assert!(store.groups().usage(group).ram <= 21);
+    }
+    assert!(store.groups().usage(group).ram < 20);
+    assert!(fill(&store, &owners, group, 2000..2060, &mut ws) >= 60);
+    owners.verify_all(&store, &mut ws);
+    owners.check(&store, &mut ws);
+}
+
+#[test]
 fn what_an_ended_group_still_pays_for_is_its_parents() {
     let (store, owners, mut ws) = (
         store_on(64, FaultyDevice::new(64)),
