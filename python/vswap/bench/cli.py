@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_MIB = 256
 QUICK_MIB, QUICK_REPEATS = 32, 2
 WORKER_SECONDS = 600
-OTHERS = ("dedup", "layers", "metadata", "swapoff", "writes")
+OTHERS = ("cleaning", "dedup", "layers", "metadata", "swapoff", "writes")
 """Benches of one thing each: modules of these names, imported when asked for."""
 
 
@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         "`vswap bench metadata` compares what bookkeeping takes with the kernel's vswap patches, "
         "`vswap bench layers` says what the virtual swap layer costs, `vswap bench writes` what is "
         "written to devices beside kernel swap, `vswap bench swapoff` how long a device takes to leave, "
-        "`vswap bench dedup` what sharing equal pages saves and costs.",
+        "`vswap bench dedup` what sharing equal pages saves and costs, `vswap bench cleaning` how long faults take "
+        "while the log is cleaned.",
     )
     parser.add_argument(
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"
