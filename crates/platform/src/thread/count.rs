@@ -77,7 +77,9 @@ mod tests {
     fn the_threads_of_the_engine_are_not_counted_as_the_programs() {
         find();
         let Some(count) = count() else {
-            assert!(cfg!(not(target_env = "gnu")), "glibc has a count");
+            if cfg!(target_env = "gnu") {
+                panic!("glibc has a count");
+            }
             return;
         };
         // Other tests have threads too, so the program's own thread is told apart by many of ours.
