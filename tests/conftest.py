@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.compile import Compiler
-from support.known_gaps import KNOWN_GAPS
+from support.known_gaps import GAPS_AT_FULL_SIZE, KNOWN_GAPS
 from support.live import flights_command
 from support.sizes import full_sizes, model_seconds
 
@@ -40,8 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is known not to hold; full sizes take as long as they take, each program with its own limit."""
+    gaps = KNOWN_GAPS | (GAPS_AT_FULL_SIZE if full_sizes() else {})
     for item in items:
-        for name, reason in KNOWN_GAPS.items():
+        for name, reason in gaps.items():
             if name in item.nodeid:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
     for item in items:
