@@ -148,6 +148,8 @@ pub fn has_scan() -> bool {
     result.is_ok()
 }
 
+// None of the three is inlined: a fault may come here, on a small stack, and needs the buffer of one.
+#[inline(never)]
 fn scan(fd: i32, addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
     let mut regions = [Region::default(); 24];
     let end = (addr + len) as u64;
@@ -181,6 +183,7 @@ fn scan(fd: i32, addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(),
 }
 
 /// Bits 62 and 63 of an entry are "swapped" and "present", for any user.
+#[inline(never)]
 fn read_entries(fd: i32, addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
     const HOLDS: u64 = 0b11 << 62;
     let mut bytes = [0u8; 1024];
@@ -207,6 +210,7 @@ fn read_entries(fd: i32, addr: usize, len: usize, joined: &mut Joined<'_>) -> Re
     Ok(())
 }
 
+#[inline(never)]
 fn ask_mincore(addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
     let mut flags = [0u8; 512];
     let end = addr + len;
