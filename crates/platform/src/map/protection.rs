@@ -15,7 +15,11 @@ const HEAD: usize = 48;
 /// ENOMEM where nothing is mapped, EACCES where what is mapped is shared; else
 /// the kernel's.
 pub fn protection(addr: usize) -> Result<Prot, Errno> {
-    let file = fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let file = fd::open(
+        c"/proc/thread-self/maps",
+        libc::O_RDONLY | libc::O_CLOEXEC,
+        0,
+    )?;
     let found = search(addr, &mut |buffer| fd::read(file, buffer));
     fd::close(file);
     found
