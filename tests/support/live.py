@@ -112,6 +112,14 @@ class Stress(Asked):
         """What it has said so far."""
         return self._out.read_text(errors="replace")
 
+    def saying(self, words: str) -> str:
+        """What it has said as soon as these words are in it."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while words not in (said := self.said()):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+        return said
+
     def verified(self) -> str:
         """Have it end; what it said, which must be that no byte was wrong."""
         self.process.send_signal(signal.SIGINT)
