@@ -56,8 +56,19 @@ def _served(folder: Path, mib: int, delay_ms: int) -> Iterator[Path]:
         _wait_for(socket, server)
         yield socket
     finally:
-        server.terminate()
+        server.kill()  # its clients may be many, and nothing of it is kept
         server.wait()
+
+
+def _unmount(place: Path) -> None:
+    """As soon as the loop device lets go: who used it may still be dying."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    umount = tool("umount", "mount")
+    while subprocess.run([umount, str(place)], stderr=subprocess.DEVNULL, check=False).returncode:
+        if time.monotonic() > deadline:
+            subprocess.run([umount, "--lazy", str(place)], check=True)
+            raise AssertionError(f"{place} is still in use")
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -74,7 +85,7 @@ def _mounted(folder: Path, socket: Path) -> Iterator[Path]:
         _wait_for(disk, mounting)
         yield disk
     finally:
-        subprocess.run([tool("umount", "mount"), str(place)], check=True)
+        _unmount(place)
         mounting.wait()
 
 
