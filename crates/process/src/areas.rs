@@ -13,14 +13,14 @@
 //! **If this is wrong** (a hot spot in an area, and nothing beside it), a fault
 //! brings in an area too much, a 256th of the budget.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::average::Average;
 
 /// Areas remembered.
 const AREAS: usize = 32;
 /// Blocks of an area at most.
 pub const WIDEST: usize = 16;
-/// Faults near another one are worth this many 1/256ths of the moving average.
-const GAIN: u32 = 4;
 /// From this average (of 256) on areas are read ahead.
 const GATHERED: u32 = 64;
 
@@ -29,7 +29,8 @@ const GATHERED: u32 = 64;
 pub struct Areas {
     /// Area << 16 | its blocks that were faulted in.
     recent: [AtomicU64; AREAS],
-    near: AtomicU32,
+    /// Faults near another one.
+    near: Average<4>,
 }
 
 impl Areas {
@@ -45,7 +46,7 @@ impl Areas {
         let known = before >> WIDEST == area as u64;
         let others = before & ((1 << WIDEST) - 1) & !own;
         let near = known && others != 0;
-        let gathered = self.learn(near) >= GATHERED;
+        let gathered = self.near.learn(near) >= GATHERED;
         let ask = near && gathered;
         let kept = if known && !ask {
             before | own
@@ -54,13 +55,6 @@ impl Areas {
         };
         word.store(kept, Ordering::Relaxed);
         ask.then_some(area * blocks)
-    }
-
-    fn learn(&self, near: bool) -> u32 {
-        let old = self.near.load(Ordering::Relaxed);
-        let new = (old * (256 - GAIN) + if near { 256 * GAIN } else { 0 }) / 256;
-        self.near.store(new, Ordering::Relaxed);
-        new
     }
 }
 

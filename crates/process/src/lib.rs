@@ -15,6 +15,7 @@ mod allocate;
 mod areas;
 mod arm;
 mod aside;
+mod average;
 pub mod budget;
 mod capacity;
 mod change;

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vswap_units::BLOCK_PAGES;
 
+use crate::average::Average;
+
 const STREAMS: usize = 16;
-/// Continued streams are worth this many 1/256ths of the moving average.
-const GAIN: u32 = 16;
 /// Above this average (of 256) a new stream starts with the whole block.
 const TRUSTED: u32 = 48;
 /// Bits of a stream's word that hold its window.
@@ -29,7 +29,8 @@ pub struct Streams {
     /// Next expected page << [`WINDOW_BITS`] | window in pages, per stream.
     recent: [AtomicU64; STREAMS],
     next: AtomicU32,
-    continued: AtomicU32,
+    /// Faults that continued a stream.
+    continued: Average<16>,
 }
 
 /// How far to reach beyond one fault.
@@ -77,11 +78,11 @@ impl Streams {
         for word in &self.recent {
             let stream = Stream::from_bits(word.load(Ordering::Relaxed));
             if stream.covers(page) {
-                self.learn(256);
+                self.continued.learn(true);
                 return continued(word, stream, page, deepest);
             }
         }
-        self.learn(0);
+        self.continued.learn(false);
         let window = self.first_window();
         let index = self.next.fetch_add(1, Ordering::Relaxed) as usize % STREAMS;
         if let Some(word) = self.recent.get(index) {
@@ -96,16 +97,10 @@ impl Streams {
     }
 
     fn first_window(&self) -> usize {
-        match self.continued.load(Ordering::Relaxed) {
+        match self.continued.get() {
             average if average > TRUSTED => BLOCK_PAGES,
             _ => 1,
         }
-    }
-
-    fn learn(&self, sample: u32) {
-        let old = self.continued.load(Ordering::Relaxed);
-        let new = (old * (256 - GAIN) + sample * GAIN) / 256;
-        self.continued.store(new, Ordering::Relaxed);
     }
 }
 
