@@ -68,8 +68,11 @@ impl Joined<'_> {
     }
 }
 
-/// By way of the calling thread: the process's own is empty once its first thread has ended.
-const OF_THIS_PROCESS: &core::ffi::CStr = c"/proc/thread-self/pagemap";
+/// Opens it by way of the calling thread: the process's own is empty once its first thread has ended.
+fn open() -> Result<i32, Errno> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    fd::open(c"/proc/thread-self/pagemap", flags, 0)
+}
 
 /// Calls `each(start, end)` for every run of pages that hold something, in
 /// order. The answer is exact for pages nobody changes meanwhile.
@@ -79,7 +82,7 @@ pub fn scan_present(
     each: &mut dyn FnMut(usize, usize),
 ) -> Result<(), Errno> {
     let mut joined = Joined { run: None, each };
-    let result = match fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0) {
+    let result = match open() {
         Ok(fd) => {
             let result = match scan(fd, addr, len, &mut joined) {
                 // Told before the first run, by kernels that do not know it.
@@ -134,7 +137,7 @@ pub fn present_pages(addr: usize, len: usize) -> Result<u64, Errno> {
 
 /// Whether this kernel has PAGEMAP_SCAN.
 pub fn has_scan() -> bool {
-    let Ok(fd) = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0) else {
+    let Ok(fd) = open() else {
         return false;
     };
     let mut joined = Joined {
@@ -237,14 +240,14 @@ mod tests {
     type Scanner = fn(usize, usize, &mut Joined<'_>) -> Result<(), Errno>;
 
     fn by_entries(addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
-        let fd = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0)?;
+        let fd = open()?;
         let result = read_entries(fd, addr, len, joined);
         fd::close(fd);
         result
     }
 
     fn by_scan(addr: usize, len: usize, joined: &mut Joined<'_>) -> Result<(), Errno> {
-        let fd = fd::open(OF_THIS_PROCESS, libc::O_RDONLY, 0)?;
+        let fd = open()?;
         let result = scan(fd, addr, len, joined);
         fd::close(fd);
         result
