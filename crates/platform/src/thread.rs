@@ -10,8 +10,10 @@ use std::sync::Arc;
 use vswap_units::PAGE_SIZE;
 
 mod count;
+mod slice;
 
 pub use count::find as find_count;
+pub use slice::ask_for_short_slices;
 
 /// The usable stack. Generous, because a library's static TLS lives on it too;
 /// only touched pages cost memory.
@@ -253,39 +255,6 @@ pub fn pin_to(cpu: usize) -> Result<(), Errno> {
     Errno::check(raw)?;
     tls::thread().cpu.store(cpu + 1, Relaxed);
     Ok(())
-}
-
-/// Asks the scheduler for short slices: a thread that works in short bursts is
-/// let on soon after it is woken, before others have used up their longer ones
-/// (Linux 6.12 and newer; nothing happens on older kernels). Takes no more of the
-/// CPU in all.
-pub fn ask_for_short_slices() {
-    let attributes = SchedulerAttributes {
-        size: size_of::<SchedulerAttributes>() as u32,
-        slice_ns: SHORT_SLICE_NS,
-        ..SchedulerAttributes::default()
-    };
-    let args = [0, core::ptr::from_ref(&attributes) as usize, 0, 0, 0, 0];
-    // SAFETY: the kernel reads as many bytes as the size says.
-    unsafe { sys::any(syscalls::Sysno::sched_setattr, args) };
-}
-
-/// The least the kernel takes.
-const SHORT_SLICE_NS: u64 = 100_000;
-
-/// The kernel's `struct sched_attr` in its first version. Zeros are what every
-/// thread has but for the slice.
-#[derive(Default)]
-#[repr(C)]
-struct SchedulerAttributes {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    slice_ns: u64,
-    deadline_ns: u64,
-    period_ns: u64,
 }
 
 /// The CPU the thread runs on now: stale at once.

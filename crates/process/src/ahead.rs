@@ -109,11 +109,12 @@ pub(crate) fn ahead_main(engine: Arc<Engine>) {
     let Some(mut worker) = engine.workers.of_ahead() else {
         return;
     };
-    thread::ask_for_short_slices();
+    // Without, it begins later.
+    let _ = thread::ask_for_short_slices();
     while !engine.is_stopping() {
         let seen = engine.ahead.asked.seen();
         match engine.ahead.take() {
-            Some(request) if request.fresh => engine.fill_ahead(&mut worker, request),
+            Some(request) if request.fresh => engine.fill_ahead(&worker, request),
             Some(request) => engine.read_ahead(&mut worker, request),
             None => {
                 engine.ahead.asked.wait_past(seen, u64::MAX);
@@ -217,8 +218,8 @@ impl Engine {
         self.trace.end(began, Traced::SwapIn, page as u64);
     }
 
-    fn fill_ahead(&self, worker: &mut Worker, request: Request) {
-        let Some(uffd) = worker.uffd.clone() else {
+    fn fill_ahead(&self, worker: &Worker, request: Request) {
+        let Some(uffd) = worker.uffd.as_deref() else {
             return;
         };
         for block in request.first..request.first + request.count {
@@ -235,19 +236,13 @@ impl Engine {
             let _inside = self.world.enter();
             if let Some(mut guard) = self.region.try_lock(block) {
                 let end = (handed_out.start + handed_out.pages) as usize - block * BLOCK_PAGES;
-                self.fill_block_ahead(worker, &uffd, &mut guard, span(0, end.min(BLOCK_PAGES)));
+                self.fill_block_ahead(uffd, &mut guard, span(0, end.min(BLOCK_PAGES)));
             }
         }
     }
 
     /// Puts zeros where a block has none yet.
-    fn fill_block_ahead(
-        &self,
-        worker: &mut Worker,
-        uffd: &Userfaultfd,
-        guard: &mut BlockGuard<'_>,
-        within: u16,
-    ) {
+    fn fill_block_ahead(&self, uffd: &Userfaultfd, guard: &mut BlockGuard<'_>, within: u16) {
         self.settle(guard);
         let empty = guard.tagged(Tag::Empty) & within;
         if empty == 0 {
@@ -255,7 +250,10 @@ impl Engine {
         }
         let began = self.trace.begin();
         let slot = empty.trailing_zeros() as usize;
-        let filled = self.fill_zeros(worker, uffd, guard, empty);
+        let spare = self.frames.pop_spare();
+        let moved = spare.map_or(0, |run| self.move_zeros(uffd, guard, run, empty));
+        let copied = self.copy_zeros(uffd, guard, empty & !moved);
+        let filled = moved | copied.done | copied.occupied;
         self.book_first_touch(guard, filled);
         let put = u64::from(filled.count_ones());
         self.counters.ahead_zero_fill_pages.add(put);

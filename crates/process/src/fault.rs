@@ -113,7 +113,7 @@ impl Engine {
         self.pages_came(guard, filled);
     }
 
-    pub(crate) fn fill_zeros(
+    fn fill_zeros(
         &self,
         worker: &mut Worker,
         uffd: &Userfaultfd,
@@ -136,7 +136,13 @@ impl Engine {
 
     /// What cannot be moved is left to be copied at one go: page by page, pages
     /// that nobody was given (inaccessible, in the same block) would get zeros.
-    fn move_zeros(&self, uffd: &Userfaultfd, guard: &BlockGuard<'_>, run: u32, mask: u16) -> u16 {
+    pub(crate) fn move_zeros(
+        &self,
+        uffd: &Userfaultfd,
+        guard: &BlockGuard<'_>,
+        run: u32,
+        mask: u16,
+    ) -> u16 {
         let ready = match uffd.has_move() {
             true => mask & self.frames.present(run),
             false => 0,
