@@ -29,10 +29,6 @@ class TroubledDisk:
         """From now on each `pread` or `pwrite` is an I/O error (EIO)."""
         (self._folder / f"refuse-{what}").touch()
 
-    def serve(self, what: str) -> None:
-        """No longer."""
-        (self._folder / f"refuse-{what}").unlink()
-
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -8,17 +8,7 @@ static pthread_t first;
 
 static void at_exit(void) { printf("and exit was called\n"); }
 
-static size_t held_mib(void) {
-    char line[256];
-    size_t kib = 0;
-    FILE *status = fopen("/proc/thread-self/status", "r");
-    CHECK(status, "no status");
-    while (fgets(line, sizeof line, status))
-        if (sscanf(line, "RssAnon: %zu", &kib) == 1)
-            break;
-    fclose(status);
-    return kib / 1024;
-}
+static size_t held_mib(void) { return status_kib("RssAnon") / 1024; }
 
 static void within_budget(void) {
     const char *most = getenv("VSWAP_TEST_MOST_MIB");

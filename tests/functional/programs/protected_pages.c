@@ -105,17 +105,7 @@ static void every_protection(void) {
     CHECK(munmap(memory, length) == 0, "munmap");
 }
 
-static size_t locked_kib(void) {
-    char line[256];
-    size_t kib = 0;
-    FILE *status = fopen("/proc/self/status", "r");
-    CHECK(status, "/proc/self/status");
-    while (fgets(line, sizeof line, status))
-        if (sscanf(line, "VmLck: %zu", &kib) == 1)
-            break;
-    fclose(status);
-    return kib;
-}
+static size_t locked_kib(void) { return status_kib("VmLck"); }
 
 /* Locked behind the engine's back: pages stay, and stay locked. */
 static void locked_pages_stay(void) {
