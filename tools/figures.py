@@ -1,7 +1,7 @@
 """Measures what SPECIFICATION.md promises of speed: docs/figures.json, and the README's one number.
 
-Nobody types these numbers in. `make figures` runs the flights job and a job that fits its budget
-plainly and under vswap, turn by turn, and `vswap bench`; tests/unit/test_docs.py fails where the
+Nobody types these numbers in. `make figures` runs the flights job, a job that fits its budget and
+one that does nothing, plainly and under vswap, turn by turn, and `vswap bench`; tests/unit/test_docs.py fails where the
 README says anything else than the file, or the file anything else than was promised.
 """
 
@@ -27,6 +27,8 @@ TURNS = 5
 FITTING = [sys.executable, str(ROOT / "examples" / "temporaries.py")]
 FITTING_BUDGET = "2G"
 FITTING_TURNS = 11
+NOTHING = ["/bin/true"]
+NOTHING_TURNS = 21
 BENCH = ("vswap-thread", "vswap-signal", "zram-lz4")
 
 
@@ -88,6 +90,24 @@ def measure_fitting() -> dict[str, Any]:
         "plain": _medians(plain),
         "vswap": _medians(swapped),
         "ratio_of_turns": round(statistics.median(ratios), 4),
+        "machine": _machine(),
+    }
+
+
+def measure_start() -> dict[str, Any]:
+    """Milliseconds that `vswap run` adds to a command that does nothing: the median of turns."""
+    managed = [VSWAP[0], "run", "--ram", FITTING_BUDGET, "--", *NOTHING]
+    plain, swapped = [], []
+    for _ in range(NOTHING_TURNS):
+        plain.append(run(NOTHING))
+        swapped.append(run(managed))
+    if any(done.status for done in plain + swapped):
+        raise SystemExit("figures: a run failed; nothing was written")
+    added = statistics.median(b.seconds - a.seconds for a, b in zip(plain, swapped, strict=True))
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "turns": NOTHING_TURNS,
+        "added_ms": round(added * 1000, 1),
         "machine": _machine(),
     }
 
@@ -154,6 +174,7 @@ def main() -> int:
     if "--write-only" not in sys.argv:
         figures["flights"] = measure()
         figures["fits"] = measure_fitting()
+        figures["start"] = measure_start()
         figures["bench"] = measure_bench()
         FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
     write_readme(figures)

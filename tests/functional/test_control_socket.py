@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from support.capability import delivery
 from support.child import Child
 from support.running import Running, under_vswap
 from support.sizes import MIB
+from vswap.errors import VswapError
 from vswap.monitor.control import Control, RefusedError
 from vswap.monitor.sockets import Endpoint, endpoint, endpoints, endpoints_of
+
+if TYPE_CHECKING:
+    from support.compile import Compiler
 
 CLI = Child(None)
 FILL = "rows = [bytes([i % 7, i % 251]) * (1 << 19) for i in range(96)]\n"
@@ -196,28 +204,67 @@ def test_a_client_that_never_speaks_is_let_go(program: Running) -> None:
         assert everything(client) == b""
 
 
+def come_and_leave(target: Endpoint) -> None:
+    """A client that says nothing; waits for its place in the backlog."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("\0" + target.name)
+
+
+def asked(target: Endpoint) -> str:
+    """What one client is told: `whole`, or that it may come again."""
+    try:
+        with Control(target) as control:
+            assert control.ask("check")["broken"] == []
+    except RefusedError as refusal:
+        assert "try again" in str(refusal)
+        return "again"
+    return "whole"
+
+
 def test_many_clients_at_once_are_answered_or_told_to_come_again(program: Running) -> None:
     target = endpoint(str(program.pid))
     before = program.work()
-    told: list[str] = []
-
-    def ask() -> None:
-        for _ in range(20):
-            try:
-                with Control(target) as control:
-                    told.append(str(control.ask("check")["broken"]))
-            except RefusedError as refusal:
-                assert "try again" in str(refusal)
-                told.append("again")
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(told) == 160
-    assert set(told) <= {"[]", "again"}
+    with ThreadPoolExecutor(8) as clients:
+        told = list(clients.map(lambda _: asked(target), range(160)))
+    assert set(told) == {"whole", "again"}
     assert program.work() == before
+
+
+def test_clients_that_leave_at_once_do_not_end_a_program_of_one_thread(program: Running) -> None:
+    # A thread of the engine ends for each, while one for the next begins: the C library counts both.
+    target = endpoint(str(program.pid))
+    before = program.work()
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(lambda _: come_and_leave(target), range(5000)))
+    assert program.work() == before
+
+
+@pytest.mark.parametrize("faults", ["thread", "signal"])
+def test_a_program_ends_with_its_last_thread_while_clients_come_and_go(
+    compiled: Compiler, faults: str
+) -> None:
+    delivery(faults)
+    command = [*under_vswap("--ram", "32M", "--faults", faults), compiled("last_thread"), "main"]
+    environ = CLI.environ(VSWAP_TEST_MANAGED="1")
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+
+        def ask_while_it_runs() -> int:
+            answers = 0
+            while process.poll() is None:
+                with contextlib.suppress(VswapError):
+                    for target in endpoints_of(process.pid):
+                        answers += asked(target) == "whole"
+            return answers
+
+        with ThreadPoolExecutor(3) as clients:
+            asking = [clients.submit(ask_while_it_runs) for _ in range(3)]
+            try:
+                said, _ = process.communicate(timeout=120)
+            finally:
+                process.kill()
+            assert sum(one.result() for one in asking) > 0
+    assert said == "memory is whole\nand exit was called\n"
+    assert process.returncode == 0
 
 
 def test_a_program_that_closes_every_descriptor_can_still_be_asked() -> None:
@@ -230,6 +277,24 @@ def test_a_program_that_closes_every_descriptor_can_still_be_asked() -> None:
         assert running.work() == before
     finally:
         running.end()
+
+
+def test_a_stopped_program_is_named_as_one_whether_or_not_others_wait_for_it(
+    program: Running,
+) -> None:
+    target = endpoint(str(program.pid))
+    before = program.work()
+    os.kill(program.pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as waiting:
+        with pytest.raises(VswapError, match=r"does not answer \(is it stopped\?\)"):
+            Control(target, patience=0.1)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.enter_context(connected(target))
+        with pytest.raises(VswapError, match=r"does not answer \(is it stopped\?\)"):
+            Control(target, patience=0.1)
+    os.kill(program.pid, signal.SIGCONT)
+    assert program.work() == before
 
 
 def test_a_killed_program_leaves_no_name_behind(program: Running) -> None:

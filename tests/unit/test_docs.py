@@ -138,7 +138,7 @@ def test_the_readmes_number_is_the_measured_one() -> None:
 def test_the_specification_says_which_recorded_figures_miss_their_promise() -> None:
     figures = json.loads((ROOT / "docs" / "figures.json").read_text())
     speed = (ROOT / "SPECIFICATION.md").read_text().split("## Speed")[1].split("## ")[0]
-    assert figures["fits"]["ratio_of_turns"] <= 1.02
+    flights = figures["flights"]
     contenders = figures["bench"]["contenders"]
     assert {"vswap-thread", "vswap-signal", "zram-lz4"} <= contenders.keys()
     missed = {
@@ -147,6 +147,10 @@ def test_the_specification_says_which_recorded_figures_miss_their_promise() -> N
         for key, figure in found.items()
         if figure["met"] is False
     }
+    missed |= {"fits"} if figures["fits"]["ratio_of_turns"] > 1.02 else set()
+    missed |= {"start"} if figures["start"]["added_ms"] > 60 else set()
+    slower = flights["vswap"]["seconds"] / flights["plain"]["seconds"]
+    missed |= {"flights"} if slower > 1.6 else set()
     told = set(re.findall(r"missed: `(\w+)`", speed))
     assert missed == told, f"missed {sorted(missed)}, the document tells {sorted(told)}"
 

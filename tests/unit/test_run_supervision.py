@@ -8,12 +8,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from support.child import Child
+
+RUN_PATH_MODULES_MOST = 25
+"""Modules, the standard library's too, that come on top of a bare interpreter."""
 
 
 def report(
@@ -207,10 +209,11 @@ def test_vswap_off_runs_the_command_without_anything(child: Child) -> None:
     assert done.stdout == "none none\n"
 
 
-def test_the_run_path_imports_little_and_is_quick(child: Child) -> None:
+def test_the_run_path_imports_little(child: Child) -> None:
+    # How long it takes is a figure, not a test: `make figures`.
     probe = (
-        "import sys\nsys.argv = ['vswap', 'run', '--ram', '64M', 'true']\n"
-        "import os\nos.execve = lambda *a: (print(sorted(sys.modules)), os._exit(0))\n"
+        "import sys\nbefore = set(sys.modules)\nsys.argv = ['vswap', 'run', '--ram', '64M', 'true']\n"
+        "import os\nos.execve = lambda *a: (print(sorted({*sys.modules} - before)), os._exit(0))\n"
         "sys.stdout.reconfigure(line_buffering=True)\n"
         "from vswap.cli.main import main\nmain()"
     )
@@ -228,8 +231,7 @@ def test_the_run_path_imports_little_and_is_quick(child: Child) -> None:
         "shutil",
     }
     assert not loaded & heavy
-    vswap = _seconds([sys.executable, "-m", "vswap", "run", "--ram", "64M", "true"], child)
-    assert vswap < 0.060, f"{vswap * 1000:.0f} ms of CPU"
+    assert len(loaded) <= RUN_PATH_MODULES_MOST, sorted(loaded)
 
 
 def test_a_report_imports_no_more_than_it_has_to(child: Child) -> None:
@@ -249,15 +251,3 @@ def test_a_report_imports_no_more_than_it_has_to(child: Child) -> None:
         "enum",
         "json",
     }
-
-
-def _seconds(command: list[str], child: Child) -> float:
-    """Least CPU time of ten runs: the machine may be busy with other things."""
-    least = 1e9
-    for _ in range(10):
-        process = subprocess.Popen(command, env=child.environ())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-        least = min(least, usage.ru_utime + usage.ru_stime)
-        time.sleep(0.01)
-    return least

@@ -23,6 +23,7 @@ PROTOCOL = 1
 _ANSWER_MOST = 1 << 20
 _GREETING_SECONDS = 10.0
 _CREDENTIALS = struct.Struct("3i")
+_TIMEVAL = struct.Struct("2l")
 
 Progress = Callable[[int, int], None]
 
@@ -89,12 +90,16 @@ class Control:
     def _connect(self) -> None:
         """Connect and look who listens: a name may be taken by anybody."""
         pid = self.endpoint.pid
-        self._socket.settimeout(self._patience)
+        # With a timeout of Python's a full backlog would be an error at once; like this it is waited for.
+        patience = _TIMEVAL.pack(int(self._patience), int(self._patience % 1 * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         try:
             self._socket.connect("\0" + self.endpoint.name)
             found = self._socket.getsockopt(
                 socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
             )
+        except BlockingIOError as error:
+            raise VswapError(f"process {pid} does not answer (is it stopped?)") from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise VswapError(f"process {pid} cannot be asked: {reason}") from error
