@@ -1,4 +1,8 @@
-"""`vswap bench`: every contender once, side by side."""
+"""`vswap bench`: all contenders, turn by turn.
+
+A machine that others share changes its speed from one minute to the next, so each turn measures every
+contender once, in a process of its own, and what is compared is what stood side by side.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vswap.bench.data import PAGE_SIZE, write_pages
 from vswap.bench.machine import machine
-from vswap.bench.record import Record, results_of
+from vswap.bench.record import Record, Said, joined, results_of
 from vswap.bench.table import show
 from vswap.bench.worker import CONTENDERS
 
@@ -50,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="vswap-bench-", dir=options.dir) as folder:
         data = Path(folder) / "pages.bin"
         write_pages(data, pages)
-        raw = {}
-        for name in options.contenders:
-            if not options.json:
-                print(f"{name} ...", file=sys.stderr, flush=True)
-            raw[name] = _run_worker(name, pages, options.repeats, data, cpu)
+        raw = _turn_by_turn(options, pages, data, cpu)
     record = Record(described, pages, options.repeats, cpu, results_of(raw))
     if options.json:
         json.dump(record.as_json(), sys.stdout, indent=1)
@@ -79,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "--mib", type=int, default=DEFAULT_MIB, help="MiB of data (default %(default)s)"
     )
     parser.add_argument(
-        "--repeats", type=int, default=5, help="repeats of each measurement (default %(default)s)"
+        "--repeats",
+        type=int,
+        default=5,
+        help="turns, each of which measures every contender (default %(default)s)",
     )
     parser.add_argument(
         "--cpu", type=int, help="the CPU the measuring thread is pinned to (default: the last)"
@@ -99,7 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_worker(name: str, pages: int, repeats: int, data: Path, cpu: int) -> dict[str, Any]:
+def _turn_by_turn(options: argparse.Namespace, pages: int, data: Path, cpu: int) -> dict[str, Said]:
+    """What each contender said in all turns; one that cannot or does not go on is not asked again."""
+    turns: dict[str, list[Said]] = {name: [] for name in options.contenders}
+    for turn in range(options.repeats):
+        for name, said in turns.items():
+            if said and said[-1]["status"] != "ok":
+                continue
+            if not options.json:
+                print(
+                    f"turn {turn + 1} of {options.repeats}: {name} ...", file=sys.stderr, flush=True
+                )
+            said.append(_run_worker(name, pages, data, cpu))
+    return {name: joined(said) for name, said in turns.items()}
+
+
+def _run_worker(name: str, pages: int, data: Path, cpu: int) -> Said:
     command = [
         sys.executable,
         "-m",
@@ -109,7 +127,7 @@ def _run_worker(name: str, pages: int, repeats: int, data: Path, cpu: int) -> di
         "--pages",
         str(pages),
     ]
-    command += ["--repeats", str(repeats), "--data", str(data), "--cpu", str(cpu)]
+    command += ["--repeats", "1", "--data", str(data), "--cpu", str(cpu)]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         out, err = worker.communicate(timeout=WORKER_SECONDS)
@@ -122,7 +140,7 @@ def _run_worker(name: str, pages: int, repeats: int, data: Path, cpu: int) -> di
     if worker.returncode != 0:
         last = err.strip().splitlines()[-1] if err.strip() else "no message"
         return {"status": "failed", "reason": f"ended with {worker.returncode}: {last}"}
-    said: dict[str, Any] = json.loads(out.splitlines()[-1])
+    said: Said = json.loads(out.splitlines()[-1])
     return said
 
 

@@ -94,7 +94,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One cell: the median of the repeats, its spread, and what it means."""
+    """One cell: the median of the turns, its spread, and what it means."""
 
     median: float
     low: float
@@ -111,7 +111,16 @@ class Figure:
 def figure(
     metric: Metric, contender: str, samples: list[float], baseline: list[float] | None
 ) -> Figure:
-    """Summarise one contender's samples of one metric."""
-    median = statistics.median(samples)
-    ratio = metric.compared.ratio(median, statistics.median(baseline)) if baseline else None
-    return Figure(median, min(samples), max(samples), ratio, metric.targets.get(contender))
+    """Summarise one contender's samples of one metric.
+
+    The comparison is the median of the turns' own, sample by sample: what was measured minutes apart may have
+    been measured at different speeds of the machine.
+    """
+    ratios = [
+        metric.compared.ratio(value, beside)
+        for value, beside in zip(samples, baseline or (), strict=False)
+    ]
+    told = [ratio for ratio in ratios if ratio is not None]
+    against = statistics.median(told) if told else None
+    target = metric.targets.get(contender)
+    return Figure(statistics.median(samples), min(samples), max(samples), against, target)

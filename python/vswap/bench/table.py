@@ -37,7 +37,9 @@ def show(record: Record) -> None:
 
 
 def _figures(record: Record) -> Table:
-    table = Table(title=f"in brackets: against {BASELINE}; ± is half the range of the repeats")
+    table = Table(
+        title=f"± is half the range of the turns; in brackets, against {BASELINE}: the median of the turns' own"
+    )
     table.add_column("")
     for result in record.results:
         table.add_column(result.contender, justify="right")
