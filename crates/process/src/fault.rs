@@ -61,7 +61,7 @@ impl Engine {
             return Outcome::Failed;
         };
         let (block, slot) = (page / BLOCK_PAGES, page % BLOCK_PAGES);
-        let Some(mut guard) = self.region.lock(block) else {
+        let Some(mut guard) = self.region.lock_for_fault(block) else {
             return Outcome::NotOurs;
         };
         let state = guard.state(slot);

@@ -23,6 +23,10 @@ use crate::workingset::{STAMP_BITS, Stamp};
 /// Huge-page size: regions and frames are aligned to it, so whole huge pages can move.
 pub const HUGE_PAGE: usize = 2 << 20;
 
+/// How long a fault looks whether its block is free before it sleeps: a block's
+/// 16 pages are decoded in about this time.
+const FAULT_SPIN_NS: u64 = 60_000;
+
 /// What is remembered of a block besides its page states. All-zero is a new block.
 #[derive(Clone, Copy, Debug, Default, Zeroable)]
 #[repr(C)]
@@ -126,6 +130,17 @@ impl Region {
     /// Locks a block; `None` for a block that does not exist.
     pub fn lock(&self, block: usize) -> Option<BlockGuard<'_>> {
         let guard = self.blocks.get(block)?.lock();
+        Some(BlockGuard {
+            region: self,
+            block,
+            guard,
+        })
+    }
+
+    /// Locks a block for a fault: who holds it brings in or takes out its pages,
+    /// which takes as long as going to sleep and being woken would.
+    pub fn lock_for_fault(&self, block: usize) -> Option<BlockGuard<'_>> {
+        let guard = self.blocks.get(block)?.lock_spinning(FAULT_SPIN_NS);
         Some(BlockGuard {
             region: self,
             block,

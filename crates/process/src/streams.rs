@@ -38,7 +38,9 @@ pub struct Streams {
 pub struct Reach {
     /// Pages from the faulting one on that come with it, within its block.
     pub around: usize,
-    /// Blocks after the fault's own to read ahead.
+    /// The first block to read ahead, and how many.
+    pub ahead_from: usize,
+    /// See `ahead_from`.
     pub ahead_blocks: usize,
     /// Does it go on with a stream?
     pub continues: bool,
@@ -91,6 +93,7 @@ impl Streams {
         }
         Reach {
             around: window,
+            ahead_from: 0,
             ahead_blocks: 0,
             continues: false,
         }
@@ -107,12 +110,7 @@ impl Streams {
 /// The reach of a fault that continues a stream.
 fn continued(word: &AtomicU64, stream: Stream, page: usize, deepest: usize) -> Reach {
     if page < stream.expected {
-        // Asked for already, and not here yet.
-        return Reach {
-            around: BLOCK_PAGES,
-            ahead_blocks: 0,
-            continues: true,
-        };
+        return late(word, stream, page, deepest);
     }
     let window = (stream.window * 2).min(deepest.max(1) * BLOCK_PAGES);
     let expected = if window > BLOCK_PAGES {
@@ -123,7 +121,28 @@ fn continued(word: &AtomicU64, stream: Stream, page: usize, deepest: usize) -> R
     word.store(Stream { expected, window }.bits(), Ordering::Relaxed);
     Reach {
         around: window.min(BLOCK_PAGES),
+        ahead_from: page / BLOCK_PAGES + 1,
         ahead_blocks: (window / BLOCK_PAGES).saturating_sub(1),
+        continues: true,
+    }
+}
+
+/// The reach of a fault on what was asked for already and is not here yet: the
+/// program is as fast as its read-ahead. With half of the window behind it, half
+/// of the next, wider one is asked for, so that nobody begins anew at its end.
+fn late(word: &AtomicU64, stream: Stream, page: usize, deepest: usize) -> Reach {
+    let wider = (stream.window * 2).min(deepest * BLOCK_PAGES);
+    let (window, ahead_blocks) = if stream.expected - page <= stream.window / 2 {
+        (wider, wider / 2 / BLOCK_PAGES)
+    } else {
+        (stream.window, 0)
+    };
+    let expected = stream.expected + ahead_blocks * BLOCK_PAGES;
+    word.store(Stream { expected, window }.bits(), Ordering::Relaxed);
+    Reach {
+        around: BLOCK_PAGES,
+        ahead_from: stream.expected / BLOCK_PAGES,
+        ahead_blocks,
         continues: true,
     }
 }
@@ -165,22 +184,22 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_on_what_is_to_be_read_ahead_asks_for_nothing_twice() {
+    fn a_fault_on_what_is_to_be_read_ahead_asks_for_nothing_twice_and_in_time_for_what_follows() {
         let streams = Streams::default();
         let mut page = 0;
-        while streams.reach(page, DEEPEST).ahead_blocks < 7 {
-            page += BLOCK_PAGES;
+        let mut reach = streams.reach(page, DEEPEST);
+        while reach.ahead_blocks < 7 {
+            page += reach.around + reach.ahead_blocks * BLOCK_PAGES;
+            reach = streams.reach(page, DEEPEST);
         }
-        let late = Reach {
-            around: BLOCK_PAGES,
-            ahead_blocks: 0,
-            continues: true,
-        };
-        assert_eq!(streams.reach(page + BLOCK_PAGES, DEEPEST), late);
-        assert_eq!(streams.reach(page + 7 * BLOCK_PAGES, DEEPEST), late);
-        assert_eq!(
-            streams.reach(page + 8 * BLOCK_PAGES, DEEPEST).ahead_blocks,
-            7
-        );
+        let block = page / BLOCK_PAGES;
+        let mut asked = Vec::new();
+        for further in 1..=16 {
+            let reach = streams.reach(page + further * BLOCK_PAGES, DEEPEST);
+            assert_eq!((reach.around, reach.continues), (BLOCK_PAGES, true));
+            asked.extend(reach.ahead_from..reach.ahead_from + reach.ahead_blocks);
+        }
+        let expected: Vec<_> = (block + 8..block + 24).collect();
+        assert_eq!(asked, expected);
     }
 }

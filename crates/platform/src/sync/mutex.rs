@@ -1,6 +1,7 @@
 //! The mutex with a place in the lock order.
 
 use super::{SignalBlock, ranks, wait, wake};
+use crate::clock::now_ns;
 use bytemuck::Zeroable;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -16,6 +17,7 @@ const CONTENDED: u32 = 2;
 const HELD_FOR_FORK: u32 = 3;
 
 const SPINS: u32 = 100;
+const SPINS_PER_LOOK_AT_THE_CLOCK: u32 = 16;
 
 /// A mutex with a place in the lock order. All-zero bytes are an unlocked
 /// mutex, so arrays of them may live in fresh mappings.
@@ -61,6 +63,17 @@ impl<T, const RANK: Rank> RankedMutex<T, RANK> {
             .compare_exchange(UNLOCKED, LOCKED, Ordering::Acquire, Ordering::Relaxed)
             .is_err()
         {
+            self.lock_slow();
+        }
+        self.guard(marked)
+    }
+
+    /// [`RankedMutex::lock`], looking for up to `spin_ns` whether the lock is free
+    /// before going to sleep: for a lock that is held about as long as a wake-up
+    /// from another CPU takes, by somebody who does not sleep.
+    pub fn lock_spinning(&self, spin_ns: u64) -> Guard<'_, T, RANK> {
+        let marked = ranks::enter(RANK, true);
+        if !self.take(LOCKED) && !self.take_within(spin_ns) {
             self.lock_slow();
         }
         self.guard(marked)
@@ -164,6 +177,20 @@ impl<T, const RANK: Rank> RankedMutex<T, RANK> {
         }
     }
 
+    #[cold]
+    fn take_within(&self, spin_ns: u64) -> bool {
+        let began = now_ns();
+        while now_ns().saturating_sub(began) < spin_ns {
+            for _ in 0..SPINS_PER_LOOK_AT_THE_CLOCK {
+                if self.word.load(Ordering::Relaxed) == UNLOCKED && self.take(LOCKED) {
+                    return true;
+                }
+                core::hint::spin_loop();
+            }
+        }
+        false
+    }
+
     fn take(&self, state: u32) -> bool {
         self.word
             .compare_exchange(UNLOCKED, state, Ordering::Acquire, Ordering::Relaxed)
@@ -231,6 +258,21 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
     use vswap_units::rank;
+
+    #[test]
+    fn a_lock_that_stays_taken_is_slept_on_after_the_spinning_is_over() {
+        let mutex: Arc<RankedMutex<u64, { rank::PAGE }>> = Arc::new(RankedMutex::new(0));
+        for spin_ns in [0, 1_000, 60_000_000_000] {
+            let held = mutex.lock();
+            let other = Arc::clone(&mutex);
+            let waiting = std::thread::spawn(move || *other.lock_spinning(spin_ns) += 1);
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            drop(held);
+            waiting.join().unwrap();
+        }
+        assert_eq!(*mutex.lock(), 3);
+    }
 
     #[test]
     fn threads_take_turns_on_a_zeroed_mutex() {
