@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from support.capability import delivery
 from support.live import Stress, stress
+from support.running import Running
 from support.sizes import MIB
 from support.troubled_disk import TroubledDisk, troubled_disk
 
@@ -75,3 +77,37 @@ def test_a_device_whose_reads_fail_costs_pages_in_so_many_words_and_never_in_wro
         # It may ask for many pages (madvise) before it touches one and dies.
         said = program.saying("cannot be read back correctly: it is poisoned")
         assert "detected" not in said
+
+
+PREFETCHES = """
+import sys
+import numpy as np, vswap
+with vswap.SwapSpace("32M", devices=[sys.argv[1]], faults=sys.argv[2], dedup="off") as space:
+    noise = np.frombuffer(np.random.default_rng(5).bytes(64 << 20), dtype=np.uint64)
+    array = space.array(noise)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        before = space.stats()
+        if line == "touch\\n":
+            print(bool((array == noise).all()), space.check(), flush=True)
+            continue
+        space.prefetch(array)
+        now = space.stats() - before
+        print(now.faults, now.poisoned_pages, now.device_errors > 0, flush=True)
+"""
+
+
+@pytest.mark.parametrize("faults", MODES)
+def test_a_prefetch_of_what_cannot_be_read_for_a_while_costs_no_page(
+    disk: Path, faults: str
+) -> None:
+    delivery(faults)
+    with troubled_disk(disk, DEVICE_MIB) as device:
+        program = Running(sys.executable, "-c", PREFETCHES, device.path, faults)
+        try:
+            device.refuse("pread")
+            assert program.work("prefetch") == "0 0 True"
+            device.allow("pread")
+            assert program.work("touch") == "True ()"
+        finally:
+            program.end()

@@ -29,6 +29,10 @@ class TroubledDisk:
         """From now on each `pread` or `pwrite` is an I/O error (EIO)."""
         (self._folder / f"refuse-{what}").touch()
 
+    def allow(self, what: str) -> None:
+        """The trouble is over."""
+        (self._folder / f"refuse-{what}").unlink()
+
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS

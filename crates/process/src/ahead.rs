@@ -25,7 +25,6 @@ use vswap_units::{BLOCK_PAGES, BLOCK_SIZE};
 
 use crate::areas;
 use crate::engine::Engine;
-use crate::names::Rests;
 use crate::page_state::Tag;
 use crate::region::{BlockGuard, span};
 use crate::trace::Event as Traced;
@@ -211,24 +210,15 @@ impl Engine {
         uffd: &Userfaultfd,
         guard: &mut BlockGuard<'_>,
     ) {
-        self.layer
-            .note_looks(guard.tagged(Tag::Swapped).count_ones());
-        let out = guard.mask(|state| {
-            let rests = state.name().map(|name| self.layer.rests(name));
-            rests.is_some_and(|rests| rests != Rests::Frame)
-        });
+        let out = self.read_from_elsewhere(guard);
         if out == 0 {
             return;
         }
-        let began = self.trace.begin();
-        let slot = out.trailing_zeros() as usize;
         let run = self.frames.pop_spare();
-        let (_, installed) = self.bring(worker, uffd, guard, run, (slot, out));
-        self.book_return(guard, installed.done);
-        let back = u64::from(installed.done.count_ones());
-        self.counters.ahead_swap_in_pages.add(back);
-        let page = guard.index() * BLOCK_PAGES + slot;
-        self.trace.end(began, Traced::SwapIn, page as u64);
+        let back = self.bring_back(worker, uffd, guard, run, out);
+        self.counters
+            .ahead_swap_in_pages
+            .add(u64::from(back.count_ones()));
     }
 
     fn fill_ahead(&self, worker: &Worker, request: Request) {

@@ -3,7 +3,7 @@
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
 //! block, write a run out) → `mover` (`aside` where it may not write) and
 //! `frames` (the staging area). Its way back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
-//! Before it is missed: `ahead`, told by `streams` and `areas`.
+//! Before it is missed: `ahead`, told by `streams` and `areas`, and `prefetch`.
 //! What that says about its block: `refault` → `workingset` and `window`.
 //! What the program does with its memory: `allocate` (as far as there is
 //! `capacity`) and `ranges`. When any of it is on at all: `arm`. Devices that
@@ -40,6 +40,7 @@ mod leaving;
 mod mover;
 mod names;
 mod page_state;
+mod prefetch;
 mod publish;
 mod queues;
 mod ranges;

@@ -240,21 +240,4 @@ impl Engine {
         self.counters.pinned_pages.sub(count as u64);
         Ok(count as u64)
     }
-
-    /// Prefetch and pin on an engine thread: resolves absent pages as faults would.
-    pub(crate) fn load_range(
-        &self,
-        worker: &mut crate::worker::Worker,
-        first: usize,
-        count: usize,
-    ) -> u64 {
-        let mut present = 0;
-        for page in first..first + count {
-            if self.region.state_hint(page).tag() == Tag::Swapped {
-                self.resolve(worker, self.region.addr_of(page));
-            }
-            present += u64::from(self.region.state_hint(page).tag() == Tag::Resident);
-        }
-        present
-    }
 }
