@@ -97,6 +97,12 @@ def test_an_unknown_contender_is_refused_by_name() -> None:
     assert "diesel" in done.err
 
 
+def test_no_turns_at_all_are_refused() -> None:
+    done = run([*vswap_command(), "bench", "--repeats", "0"])
+    assert done.status == 2, done.describe()
+    assert "--repeats must be at least 1" in done.err
+
+
 def test_the_dedup_bench_compares_every_byte_and_says_what_sharing_saved() -> None:
     words = ("bench", "dedup", "--mib", "4", "--repeats", "1", "--json", "tables", "unique")
     done = run([*vswap_command(), *words]).succeeded()

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(options.contenders) - set(CONTENDERS)
     if unknown:
         parser.error(f"no such contender: {', '.join(sorted(unknown))}")
+    if options.repeats < 1:
+        parser.error("--repeats must be at least 1")
     if options.quick:
         options.mib, options.repeats = QUICK_MIB, QUICK_REPEATS
     pages = (options.mib << 20) // PAGE_SIZE
