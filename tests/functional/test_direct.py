@@ -37,7 +37,9 @@ def test_a_program_runs_without_the_virtual_layer(
     done.succeeded().within(RAM_MIB)
 
 
-def test_every_page_takes_a_slot_and_gives_it_back_and_none_is_read_twice() -> None:
+def test_every_page_but_those_of_zeros_takes_a_slot_and_gives_it_back_and_none_is_read_twice() -> (
+    None
+):
     Child(None)(
         dedent(
             """
@@ -49,17 +51,27 @@ def test_every_page_takes_a_slot_and_gives_it_back_and_none_is_read_twice() -> N
             a[:] = np.arange(32, dtype="u1")[:, None]
             out = space.evict(a)
             stats = space.stats()
-            assert stats.slot_pages == stats.swap_out_pages == out == 8192, str(stats)
-            assert stats.same_filled_pages == stats.stored_pages == stats.pool_bytes == 0
+            zeros = 256  # the first MiB
+            assert stats.swap_out_pages == out == 8192, str(stats)
+            assert stats.slot_pages == out - zeros, str(stats)
+            assert stats.same_filled_pages == zeros, str(stats)
+            assert stats.stored_pages == stats.pool_bytes == 0
             assert space.check() == ()
             assert (a == np.arange(32, dtype="u1")[:, None]).all()
             assert space.check() == ()  # waits until the last fault's books are done
             stats = space.stats()
-            assert stats.slot_pages == 0 and stats.swap_in_pages == 8192, str(stats)
+            assert stats.slot_pages == stats.same_filled_pages == 0, str(stats)
+            assert stats.swap_in_pages == 8192, str(stats)
+            a[5] = 0
+            a[5, ::8192] = 9  # every second page
+            space.evict(a)
+            assert space.stats().same_filled_pages == zeros + 128, str(space.stats())
+            assert space.check() == ()
+            assert (a[5, ::8192] == 9).all() and np.count_nonzero(a[5]) == 128
             space.evict(a)
             del a
             gc.collect()
-            assert space.stats().slot_pages == 0
+            assert space.stats().slot_pages == space.stats().same_filled_pages == 0
             assert space.check() == ()
             space.close()
             """

@@ -140,7 +140,7 @@ impl Engine {
             let state = guard.state(slot).to_swapped(name);
             guard.set(slot, state);
         }
-        self.layer.unreserve(reserved);
+        self.layer.end_binding(reserved);
         let count = u64::from(moved.count_ones());
         self.counters.resident_pages.sub(count);
         self.count_pages(guard, Held::Resident, -(count as i64));

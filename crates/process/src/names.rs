@@ -2,7 +2,7 @@
 //!
 //! * *Virtual*: the entry that the swap layer gave the page. It stays the same wherever the bytes go.
 //! * *Direct* (`virtual=no`): the place itself, as in swap without the layer: the frame run of the page's
-//!   block, then a plain slot. It is there so that what the layer costs can be measured.
+//!   block, then a plain slot, or none for zeros. It is there so that what the layer costs can be measured.
 //!
 //! Which of the two is chosen when the engine is built. A name belongs to its page's word and is **stable
 //! while** the lock of the page's block is held.
@@ -120,20 +120,19 @@ impl Names {
             Self::Virtual(layer) => {
                 let entry = reserved.entries?.get(reserved.used)?;
                 reserved.used += 1;
-                layer.cache(entry, frame);
+                layer.cache_uncounted(entry, frame);
                 Some(entry.into())
             }
             Self::Direct(_) => Some(Name::IN_FRAME),
         }
     }
 
-    /// Gives back the names that no page was bound to.
-    pub fn unreserve(&self, reserved: Reserved) {
+    /// All pages are bound: gives back the names that are left.
+    pub fn end_binding(&self, reserved: Reserved) {
         if let (Self::Virtual(layer), Some(entries)) = (self, reserved.entries) {
-            for i in reserved.used..entries.len() {
-                if let Some(entry) = entries.get(i) {
-                    layer.free(&[entry]);
-                }
+            layer.note_bound(reserved.used as u64);
+            for entry in entries.iter().skip(reserved.used) {
+                layer.free(&[entry]);
             }
         }
     }
@@ -160,6 +159,7 @@ impl Names {
         let layer = match self {
             Self::Virtual(layer) => layer,
             Self::Direct(_) if name == Name::IN_FRAME => return Rests::Frame,
+            Self::Direct(_) if name == Name::ZEROS => return Rests::Ram,
             Self::Direct(_) => return Rests::Slot,
         };
         match entry(name).map(|entry| layer.hint(entry)) {

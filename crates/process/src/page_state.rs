@@ -52,6 +52,11 @@ impl Name {
         Some(name) => name,
         None => Self::NOTHING,
     };
+    /// In direct mode: the page is zeros, which rest nowhere.
+    pub const ZEROS: Self = match Self::new(Self::IN_FRAME.get() | 1) {
+        Some(name) => name,
+        None => Self::NOTHING,
+    };
     /// The name of nothing: no entry and no slot has it.
     pub const NOTHING: Self = Self(NonZeroU64::MIN);
 

@@ -44,6 +44,7 @@ impl SwapLayer {
         workspace: &mut Workspace,
     ) {
         let mut waiting = Waiting::new();
+        let mut pinned = 0;
         for (i, ((&entry, out), result)) in entries
             .iter()
             .zip(outs)
@@ -52,10 +53,11 @@ impl SwapLayer {
             .enumerate()
         {
             let pin = if waiting.len == 0 {
-                self.pin(entry)
+                self.pin_uncounted(entry)
             } else {
-                self.try_pin(entry)
+                self.try_pin_uncounted(entry)
             };
+            pinned += u64::from(pin.is_some());
             *result = match pin {
                 None => Err(self.why_not(entry)),
                 Some(mut pin) if out.len() != PAGE_SIZE => pin.swap_in(out, workspace),
@@ -68,6 +70,7 @@ impl SwapLayer {
                 },
             };
         }
+        self.note_pinned(pinned);
         self.read_waiting(waiting, entries, results, workspace);
     }
 

@@ -63,6 +63,7 @@ struct Sweep<'a, 'f> {
     cluster: usize,
     offsets: [u16; BATCH],
     len: usize,
+    pinned: u64,
     unstored: u64,
     unstored_bytes: u64,
     unslotted: u64,
@@ -78,6 +79,7 @@ impl<'a, 'f> Sweep<'a, 'f> {
             cluster: 0,
             offsets: [0; BATCH],
             len: 0,
+            pinned: 0,
             unstored: 0,
             unstored_bytes: 0,
             unslotted: 0,
@@ -97,20 +99,23 @@ impl<'a, 'f> Sweep<'a, 'f> {
             }
         }
         self.finish();
+        self.layer.note_pinned(self.pinned);
         self.sum
     }
 
     fn pin(&mut self, entry: EntryId) -> Option<(&'a AtomicU64, Word)> {
         let cell = self.layer.table.cell(entry)?;
-        match self.layer.attempt(cell) {
-            Attempt::Pinned(word) => Some((cell, word)),
-            Attempt::Dead => None,
+        let word = match self.layer.attempt(cell) {
+            Attempt::Pinned(word) => word,
+            Attempt::Dead => return None,
             Attempt::Busy | Attempt::Shut => {
                 // Waiting with pins in hand could be waiting for each other.
                 self.finish();
-                self.layer.pin(entry).map(|pin| (cell, pin.into_word()))
+                self.layer.pin_uncounted(entry)?.into_word()
             }
-        }
+        };
+        self.pinned += 1;
+        Some((cell, word))
     }
 
     /// Ends one use of a pinned entry.

@@ -54,6 +54,7 @@ pub use layer::{LayerOptions, SwapLayer};
 pub use on_device::OnDevice;
 pub use parting::Parted;
 pub use pin::Pin;
+pub use same::repeated_word;
 pub use shared::SharedId;
 pub use slots::Emptying;
 pub use swap::{SwapInError, SwapOut};

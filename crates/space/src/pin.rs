@@ -49,6 +49,21 @@ impl SwapLayer {
     /// All signals of the thread are to be blocked while the pin is held.
     #[must_use]
     pub fn pin(&self, entry: EntryId) -> Option<Pin<'_>> {
+        let pin = self.pin_uncounted(entry);
+        self.note_pinned(u64::from(pin.is_some()));
+        pin
+    }
+
+    /// Pins an entry unless that means waiting. `None` also if it is not in use.
+    #[must_use]
+    pub fn try_pin(&self, entry: EntryId) -> Option<Pin<'_>> {
+        let pin = self.try_pin_uncounted(entry);
+        self.note_pinned(u64::from(pin.is_some()));
+        pin
+    }
+
+    /// As [`SwapLayer::pin`], for callers that pin many and count them once.
+    pub(crate) fn pin_uncounted(&self, entry: EntryId) -> Option<Pin<'_>> {
         let cell = self.table.cell(entry)?;
         let mut looks = 0;
         loop {
@@ -67,14 +82,18 @@ impl SwapLayer {
         }
     }
 
-    /// Pins an entry unless that means waiting. `None` also if it is not in use.
-    #[must_use]
-    pub fn try_pin(&self, entry: EntryId) -> Option<Pin<'_>> {
+    /// As [`SwapLayer::try_pin`], for the same.
+    pub(crate) fn try_pin_uncounted(&self, entry: EntryId) -> Option<Pin<'_>> {
         let cell = self.table.cell(entry)?;
         match self.attempt(cell) {
             Attempt::Pinned(word) => Some(Pin::new(self, entry, cell, word)),
             Attempt::Busy | Attempt::Shut | Attempt::Dead => None,
         }
+    }
+
+    /// Counts pins taken.
+    pub(crate) fn note_pinned(&self, pins: u64) {
+        self.worker().tally.pinned.add_if(pins);
     }
 
     /// The guard of an entry that this thread has pinned.
@@ -97,6 +116,13 @@ impl SwapLayer {
 
     /// Binds a frame to an entry that has no bytes yet. False if it has some, or is not in use.
     pub fn cache(&self, entry: EntryId, frame: u32) -> bool {
+        let bound = self.cache_uncounted(entry, frame);
+        self.note_bound(u64::from(bound));
+        bound
+    }
+
+    /// The same, for callers that bind many and count them once ([`SwapLayer::note_bound`]).
+    pub fn cache_uncounted(&self, entry: EntryId, frame: u32) -> bool {
         let Some(cell) = self.table.cell(entry) else {
             return false;
         };
@@ -110,11 +136,16 @@ impl SwapLayer {
                 .compare_exchange(now.bits(), next.bits(), Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                self.worker().tally.bound.add(1);
                 return true;
             }
         }
-        self.pin(entry).is_some_and(|mut pin| pin.cache(frame))
+        self.pin(entry)
+            .is_some_and(|mut pin| pin.apply(Step::Cache(frame)))
+    }
+
+    /// Counts entries that were bound to frames.
+    pub fn note_bound(&self, entries: u64) {
+        self.worker().tally.bound.add_if(entries);
     }
 
     pub(crate) fn attempt(&self, cell: &AtomicU64) -> Attempt {
@@ -135,7 +166,6 @@ impl SwapLayer {
             ) {
                 Ok(_) if self.gate.lets_pass() => {
                     gate::note_pin();
-                    self.worker().tally.pinned.add(1);
                     return Attempt::Pinned(word.pinned());
                 }
                 Ok(_) => {
@@ -226,7 +256,7 @@ impl Pin<'_> {
     /// Binds a frame to an entry that has no bytes yet. False if it has some.
     pub fn cache(&mut self, frame: u32) -> bool {
         let bound = self.apply(Step::Cache(frame));
-        self.layer.worker().tally.bound.add_if(u64::from(bound));
+        self.layer.note_bound(u64::from(bound));
         bound
     }
 

@@ -50,7 +50,8 @@ pub(crate) const fn unpack(packed: u64) -> u64 {
 ///
 /// Most pages that do not repeat already differ between their first and last word, so that is looked at first; the rest is
 /// compared 64 bytes at a time, a step the compiler turns into vector instructions.
-pub(crate) fn repeated_word(page: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn repeated_word(page: &[u8]) -> Option<u64> {
     let first: [u8; 8] = *page.first_chunk()?;
     if page.last_chunk()? != &first {
         return None;
@@ -58,6 +59,11 @@ pub(crate) fn repeated_word(page: &[u8]) -> Option<u64> {
     let word = u64::from_ne_bytes(first);
     let (blocks, rest) = page.as_chunks::<64>();
     (rest.is_empty() && blocks.iter().all(|block| block_repeats(block, word))).then_some(word)
+}
+
+/// The word that a descriptor can keep in place of the page, if there is one.
+pub(crate) fn packed_word(page: &[u8]) -> Option<u64> {
+    repeated_word(page).and_then(pack)
 }
 
 fn block_repeats(block: &[u8; 64], word: u64) -> bool {

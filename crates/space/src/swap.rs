@@ -36,6 +36,17 @@ pub enum SwapOut {
     Unneeded,
 }
 
+/// What a page's way out came to, short of a slot.
+pub(crate) enum WayOut {
+    /// It is out.
+    Done(SwapOut),
+    /// It is to go to a slot, on none of these devices; nothing was done.
+    ToSlot(ForbiddenSlots),
+}
+
+/// Devices of slots that a page may not go to, a bit each.
+pub(crate) type ForbiddenSlots = u8;
+
 /// Why a page could not be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapInError {
@@ -76,59 +87,61 @@ impl Pin<'_> {
         page: &[u8],
         workspace: &mut Workspace,
     ) -> Result<SwapOut, StoreError> {
-        match self.swap_out_unless_to_slot(page, workspace)? {
-            Some(done) => Ok(done),
-            None => self.swap_out_to_slot(page, workspace),
+        match self.swap_out_unless_to_slot(page, same::packed_word(page), workspace)? {
+            WayOut::Done(out) => Ok(out),
+            WayOut::ToSlot(forbidden) => self.swap_out_to_slot(page, forbidden, workspace),
         }
     }
 
-    /// The same, but `None` (and nothing done) of a page that is to go to a slot.
+    /// The same, but nothing is done with a page that is to go to a slot. `same`: its [`same::packed_word`].
     pub(crate) fn swap_out_unless_to_slot(
         &mut self,
         page: &[u8],
+        same: Option<u64>,
         workspace: &mut Workspace,
-    ) -> Result<Option<SwapOut>, StoreError> {
+    ) -> Result<WayOut, StoreError> {
         if page.len() != PAGE_SIZE {
             return Err(StoreError::Io(Errno::EINVAL));
         }
         if self.word.is_cached_only() {
             let _ = self.take_frame();
-            return Ok(Some(SwapOut::Unneeded));
+            return Ok(WayOut::Done(SwapOut::Unneeded));
         }
-        if let Some(packed) = same::repeated_word(page).and_then(same::pack) {
-            return self.become_same(packed).ok_or(StoreError::NoRoom).map(Some);
+        if let Some(packed) = same {
+            let same = self.become_same(packed).ok_or(StoreError::NoRoom);
+            return same.map(WayOut::Done);
         }
         let print = self.look(page);
         if let Some(shared) = print.and_then(|print| self.share(print, page, workspace)) {
-            return Ok(Some(shared));
+            return Ok(WayOut::Done(shared));
         }
         let group = self.layer.group_of(self.entry);
-        let stored = if self.layer.forbidden_slots(group).is_some() {
-            self.swap_out_beside_slots(group, page, workspace)?
-        } else {
-            Some(self.swap_out_to_log(group, page, workspace)?)
+        let way = match self.layer.forbidden_slots(group) {
+            Some(forbidden) => self.swap_out_beside_slots(group, forbidden, page, workspace)?,
+            None => WayOut::Done(self.swap_out_to_log(group, page, workspace)?),
         };
-        if let (Some(print), Some(SwapOut::Stored { .. })) = (print, stored) {
+        if let (Some(print), WayOut::Done(SwapOut::Stored { .. })) = (print, &way) {
             self.remember(print);
         }
-        Ok(stored)
+        Ok(way)
     }
 
     /// To the log if it compresses and there is room, unless slots are preferred.
     fn swap_out_beside_slots(
         &mut self,
         group: GroupId,
+        forbidden: ForbiddenSlots,
         page: &[u8],
         workspace: &mut Workspace,
-    ) -> Result<Option<SwapOut>, StoreError> {
+    ) -> Result<WayOut, StoreError> {
         if workspace.prefers_slots() {
-            return Ok(None);
+            return Ok(WayOut::ToSlot(forbidden));
         }
         let store = &self.layer.store;
         let owner = self.entry.get();
         match store.append_compressed(group, owner, page, workspace) {
-            Ok(Some(object)) => self.become_stored(object).map(Some),
-            _ => Ok(None),
+            Ok(Some(object)) => self.become_stored(object).map(WayOut::Done),
+            _ => Ok(WayOut::ToSlot(forbidden)),
         }
     }
 
@@ -136,13 +149,18 @@ impl Pin<'_> {
     fn swap_out_to_slot(
         &mut self,
         page: &[u8],
+        forbidden: ForbiddenSlots,
         workspace: &mut Workspace,
     ) -> Result<SwapOut, StoreError> {
-        let group = self.layer.group_of(self.entry);
-        let forbidden = self.layer.forbidden_slots(group).unwrap_or(u8::MAX);
         match self.layer.store.slots().write(page, forbidden) {
-            Ok((slot, _)) => self.become_slot(slot),
-            Err(_) => self.swap_out_to_log(group, page, workspace),
+            Ok((slot, _)) => {
+                self.layer.note_slotted(1);
+                self.become_slot(slot)
+            }
+            Err(_) => {
+                let group = self.layer.group_of(self.entry);
+                self.swap_out_to_log(group, page, workspace)
+            }
         }
     }
 
@@ -202,13 +220,13 @@ impl Pin<'_> {
         Some(SwapOut::Same)
     }
 
+    /// Counted by the caller before ([`SwapLayer::note_slotted`]), since it may have several.
     pub(crate) fn become_slot(&mut self, slot: Slot) -> Result<SwapOut, StoreError> {
         let former = self.word;
         if !self.apply(Step::SwapOutSlot(slot)) {
-            self.layer.store.slots().free(slot);
+            self.layer.give_up_bytes(self.entry, Backing::Slot(slot));
             return Err(StoreError::NoRoom);
         }
-        self.layer.worker().tally.slotted.add(1);
         self.layer.give_up(self.entry, former);
         Ok(SwapOut::Slot)
     }
@@ -260,10 +278,23 @@ impl Pin<'_> {
 }
 
 impl SwapLayer {
+    /// Counts pages that went to slots. **Context**: their entries are pinned, so that sums are right whenever none is.
+    pub(crate) fn note_slotted(&self, pages: u64) {
+        self.worker().tally.slotted.add_if(pages);
+    }
+
     /// Gives up what a descriptor named before it changed.
+    #[inline]
     pub(crate) fn give_up(&self, entry: EntryId, former: Word) {
-        let tally = &self.worker().tally;
         match former.backing() {
+            Backing::None | Backing::Cached(_) | Backing::Poisoned => {}
+            backing => self.give_up_bytes(entry, backing),
+        }
+    }
+
+    fn give_up_bytes(&self, entry: EntryId, backing: Backing) {
+        let tally = &self.worker().tally;
+        match backing {
             Backing::Stored(object) => {
                 self.store.free(object);
                 tally.unstored.add(1);

@@ -6,7 +6,8 @@ use crate::descriptor::Word;
 use crate::entry::EntryId;
 use crate::layer::SwapLayer;
 use crate::pin::Pin;
-use crate::swap::SwapOut;
+use crate::same;
+use crate::swap::{ForbiddenSlots, SwapOut, WayOut};
 use vswap_store::{Slot, StoreError, Workspace};
 use vswap_units::{BLOCK_PAGES, PAGE_SIZE};
 
@@ -15,7 +16,7 @@ struct Waiting {
     first: usize,
     len: usize,
     /// Devices they may not go to.
-    forbidden: u8,
+    forbidden: ForbiddenSlots,
     pinned: [(Option<EntryId>, Word); BLOCK_PAGES],
 }
 
@@ -48,28 +49,30 @@ impl SwapLayer {
     ) -> RunOut {
         let mut waiting = Waiting::new();
         let mut outcome = RunOut::default();
-        let each = entries.zip(pages.chunks_exact(PAGE_SIZE)).take(BLOCK_PAGES);
-        for (i, (entry, page)) in each.enumerate() {
+        let words = packed_words(pages);
+        let each = entries.zip(pages.chunks_exact(PAGE_SIZE)).zip(words);
+        let mut pinned = 0;
+        for (i, ((entry, page), word)) in each.enumerate() {
             let pin = if waiting.len == 0 {
-                self.pin(entry)
+                self.pin_uncounted(entry)
             } else {
-                self.try_pin(entry)
+                self.try_pin_uncounted(entry)
             };
             let Some(mut pin) = pin else { continue };
-            match pin.swap_out_unless_to_slot(page, workspace) {
-                Ok(None) => {
-                    let forbidden = self.forbidden_slots(self.group_of(entry));
-                    let forbidden = forbidden.unwrap_or(u8::MAX);
+            pinned += 1;
+            match pin.swap_out_unless_to_slot(page, word, workspace) {
+                Ok(WayOut::ToSlot(forbidden)) => {
                     if !waiting.is_followed_by(i, forbidden) {
                         self.write_waiting(&mut waiting, pages, workspace, &mut outcome);
                     }
                     waiting.push(i, pin, forbidden);
                 }
-                Ok(Some(out)) => outcome.note(i, Ok(out)),
+                Ok(WayOut::Done(out)) => outcome.note(i, Ok(out)),
                 Err(error) => outcome.note(i, Err(error)),
             }
         }
         self.write_waiting(&mut waiting, pages, workspace, &mut outcome);
+        self.note_pinned(pinned);
         outcome
     }
 
@@ -90,6 +93,7 @@ impl SwapLayer {
                 .write(rest.unwrap_or_default(), waiting.forbidden);
             // Nothing written: one page takes the way that is left to it, then the device is asked again.
             let count = written.map_or(1, |(_, count)| count);
+            self.note_slotted(written.map_or(0, |(_, count)| count as u64));
             for n in 0..count {
                 let slot = written.ok().and_then(|(first, _)| nth(first, n));
                 let i = waiting.first;
@@ -110,6 +114,16 @@ impl SwapLayer {
     }
 }
 
+/// Each page's [`same::packed_word`]. Looked for in one go, before anything is pinned: a page's first touch is a cache miss,
+/// and an atomic change between two of them would have each wait for the one before.
+fn packed_words(pages: &[u8]) -> [Option<u64>; BLOCK_PAGES] {
+    let mut words = [None; BLOCK_PAGES];
+    for (word, page) in words.iter_mut().zip(pages.chunks_exact(PAGE_SIZE)) {
+        *word = same::packed_word(page);
+    }
+    words
+}
+
 fn nth(first: Slot, n: usize) -> Option<Slot> {
     let index = first.index.checked_add(u32::try_from(n).ok()?)?;
     Some(Slot { index, ..first })
@@ -126,11 +140,11 @@ impl Waiting {
     }
 
     /// Is page `i` the neighbour of those that wait, and may go where they may?
-    const fn is_followed_by(&self, i: usize, forbidden: u8) -> bool {
+    const fn is_followed_by(&self, i: usize, forbidden: ForbiddenSlots) -> bool {
         self.len == 0 || (i == self.first + self.len && forbidden == self.forbidden)
     }
 
-    fn push(&mut self, i: usize, pin: Pin<'_>, forbidden: u8) {
+    fn push(&mut self, i: usize, pin: Pin<'_>, forbidden: ForbiddenSlots) {
         if self.len == 0 {
             (self.first, self.forbidden) = (i, forbidden);
         }

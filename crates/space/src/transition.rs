@@ -47,6 +47,7 @@ pub(crate) enum Step {
 }
 
 /// The word after `what` happens to `word`, or `None` if that may not happen to it.
+#[inline]
 pub(crate) fn step(word: Word, what: Step) -> Option<Word> {
     if !is_legal(word, what) {
         return None;
@@ -74,6 +75,7 @@ pub(crate) fn can_end(word: Word) -> bool {
 }
 
 /// The table: what the descriptor is now, and what may happen to it.
+#[inline]
 fn is_legal(word: Word, what: Step) -> bool {
     if word.is_pinned() == matches!(what, Step::Allocate) {
         return false;

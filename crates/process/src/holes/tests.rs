@@ -49,7 +49,7 @@ impl Limited {
             let state = guard.state(slot).to_swapped(name);
             guard.set(slot, state);
         }
-        engine.layer.unreserve(reserved);
+        engine.layer.end_binding(reserved);
         guard.set_frame_run(Some(run));
         engine.frames.put_cached(run, block);
         self.blocks += 1;
