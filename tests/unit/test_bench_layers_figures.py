@@ -29,9 +29,21 @@ def test_the_recorded_sequence_is_repeated_over_larger_memory() -> None:
     assert sequence.spread_over(np.array([3, 1], dtype=np.uint32), 3).tolist() == [1]
 
 
-def test_what_the_layer_adds_is_told_from_neighbouring_turns() -> None:
+def test_what_the_layer_adds_is_the_median_of_the_repeats_own_ratios() -> None:
     direct, virtual = Spent([100.0, 90.0, 5000.0]), Spent([103.0, 1.0, 9000.0])
     assert overhead_percent(direct, virtual) == pytest.approx(3.0)
+
+
+def test_a_step_is_never_longer_than_asked_for_and_none_is_left_out() -> None:
+    touched = np.array([7, 3, 1, 2, 0], dtype=np.uint32)
+    steps = list(sequence.Round([(0, 5), (8, 1), (16, 2)], touched).slices(3))
+    assert [one.out_runs for one in steps if one.out_runs] == [
+        [(0, 3)],
+        [(3, 2), (8, 1)],
+        [(16, 2)],
+    ]
+    assert [one.touched.tolist() for one in steps if one.touched.size] == [[7, 3, 1], [2, 0]]
+    assert list(sequence.Round([], touched[:0]).slices(3)) == []
 
 
 def test_a_page_goes_out_again_only_after_it_came_back_as_recorded() -> None:

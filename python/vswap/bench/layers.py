@@ -1,8 +1,8 @@
 """`vswap bench layers`: what the virtual layer costs, on one page sequence in one run.
 
-The sequence is recorded by the event ring, from a NumPy job or from any command, then replayed by turns on the same
-process memory with the layer (plain slots, no compression, so that only the indirection differs) and without it, on
-files of the same directory.  Ordinary compressed swapping is replayed too, for scale.
+The sequence is recorded by the event ring, from a NumPy job or from any command, then replayed step by step, side by
+side, on the same process memory with the layer (plain slots, no compression, so that only the indirection differs) and
+without it, on files of the same directory.  Ordinary compressed swapping is replayed too, for scale.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="vswap bench layers",
         usage="vswap bench layers [options] [-- COMMAND [ARG...]]",
         description="What the virtual swap layer costs: one recorded page sequence, replayed with it "
-        "and without it by turns, contents verified. The sequence is a NumPy job's, or that of a command, which "
+        "and without it side by side, contents verified. The sequence is a NumPy job's, or that of a command, which "
         "runs under `vswap run` while its events are recorded from outside.",
         epilog="Exit status: 0; of a command: its own where it failed, 125 where vswap failed or there was nothing to "
         "record, 126 where it cannot be executed, 127 where it is not found. What it prints goes to stderr.",
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         default=48,
         help="MiB of data, at most for a command (default %(default)s)",
     )
-    parser.add_argument("--repeats", type=int, default=15, help="replays (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=31, help="replays (default %(default)s)")
     parser.add_argument(
         "--dir", default="/var/tmp", help="where the slots' files go (default %(default)s)"
     )

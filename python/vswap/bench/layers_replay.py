@@ -1,4 +1,4 @@
-"""One page sequence, replayed by turns on the same process memory with the virtual layer and without it."""
+"""One page sequence, replayed step by step on the same process memory with the virtual layer and without it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ CROSSINGS = (
 ROOM = 4
 """Budget in multiples of the data: the replay decides what goes out, never the budget."""
 
+STEP_PAGES = 1024
+"""Pages that one mode moves before the next mode moves the same: some 10 ms of swap-out. A machine and a disk change
+their speed within a second; modes that take turns that short see the same."""
+
+_NOTHING: Bytes = np.empty(0, dtype=np.uint8)
 _FIGURES = ("swap_out_pages", "swap_in_pages", "swapped_pages", "table_bytes")
 
 
@@ -112,29 +117,40 @@ class Mode:
         self._device = device
         self._space = make()
         self._repeat: dict[str, _Repeat] = {}
+        self._memory = _NOTHING
+        self._tables, self._most = 0, 0
 
-    def replay(self, sequence: Sequence) -> None:
-        """Out and in as recorded, then everything out and freed: each timed, contents verified."""
+    def start(self) -> None:
+        """Begin a replay: an empty device, and the data in memory."""
         self._again()
         self._repeat = {operation: _Repeat() for operation in OPERATIONS}
-        memory: Bytes = self._space.empty(self._data.size, dtype="u1")
-        memory[:] = self._data
-        tables, most = self._counts()["table_bytes"], 0
-        for one in sequence.rounds:
+        self._memory = self._space.empty(self._data.size, dtype="u1")
+        self._memory[:] = self._data
+        self._tables, self._most = self._counts()["table_bytes"], 0
+
+    def play(self, one: Round) -> None:
+        """Out, then in, as recorded: each timed, contents verified."""
+        memory = self._memory
+        if one.out_runs:
             evictions = self._evictions(memory, one)
             now = self._timed("swap-out", "swap_out_pages", self._evict, evictions)
-            if now["swapped_pages"] > most:
-                most = now["swapped_pages"]
-                self.table_bytes_per_page = max(now["table_bytes"] - tables, 0) / most
+            if now["swapped_pages"] > self._most:
+                self._most = now["swapped_pages"]
+                tables = max(now["table_bytes"] - self._tables, 0)
+                self.table_bytes_per_page = tables / self._most
+        if one.touched.size:
             self._timed("swap-in", "swap_in_pages", touch_pages, memory, one.touched)
             self._verify(memory, one)
-        if not np.array_equal(memory, self._data):
+
+    def finish(self) -> None:
+        """Verify all of it; then everything out, and freed, which is timed; books the repeat."""
+        if not np.array_equal(self._memory, self._data):
             raise self._wrong()
-        self._space.evict(memory)
+        self._space.evict(self._memory)
         gone = self._counts()["swapped_pages"]
         before = self._counts()
         with Stopwatch() as watch:
-            del memory
+            self._memory = _NOTHING
             gc.collect(0)
         after = self._counts()
         if after["swapped_pages"]:
@@ -202,18 +218,30 @@ class Mode:
 
 
 def replay(sequence: Sequence, repeats: int, directory: str) -> list[Mode]:
-    """Replay the sequence in all modes by turns."""
+    """Replay the sequence in all modes, step by step side by side."""
     with tempfile.TemporaryDirectory(prefix="vswap-layers-", dir=directory) as scratch:
         modes = _modes(sequence.pages, Path(scratch))
+        _replay_once(sequence, modes, 0)
         for mode in modes:
-            mode.replay(sequence)
             mode.spent = {operation: Spent() for operation in OPERATIONS}
         for repeat in range(repeats):
-            for mode in modes if repeat % 2 else (modes[1], modes[0], *modes[2:]):
-                mode.replay(sequence)
+            _replay_once(sequence, modes, repeat)
         for mode in modes:
             mode.close()
     return modes
+
+
+def _replay_once(sequence: Sequence, modes: list[Mode], repeat: int) -> None:
+    """Each step in one mode after the other, the first two of them changing places from step to step."""
+    orders = (modes, [modes[1], modes[0], *modes[2:]])
+    for mode in modes:
+        mode.start()
+    steps = (step for one in sequence.rounds for step in one.slices(STEP_PAGES))
+    for number, step in enumerate(steps, start=repeat):
+        for mode in orders[number % 2]:
+            mode.play(step)
+    for mode in modes:
+        mode.finish()
 
 
 class _MeasuredSpace(vswap.SwapSpace):
@@ -249,7 +277,7 @@ def _modes(pages: int, scratch: Path) -> list[Mode]:
 
 
 def overhead_percent(direct: Spent, virtual: Spent) -> float:
-    """How much longer it takes with the layer: the median of neighbouring turns, since disks drift."""
+    """How much longer it takes with the layer: the median of the repeats, in each of which both went side by side."""
     turns = zip(direct.wall_ns, virtual.wall_ns, strict=True)
     ratios = [with_layer / without for without, with_layer in turns if without > 0]
     return (median(ratios) - 1) * 100 if ratios else 0.0

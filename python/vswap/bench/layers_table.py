@@ -34,8 +34,8 @@ def show(sequence: Sequence, modes: SequenceOf[Mode], run: RecordedRun | None) -
     console.print(_crossings(modes))
     console.print(
         "direct: the page's word holds its slot. virtual: the swap layer between, the same slots, nothing compressed.\n"
-        "Medians of the repeats, by turns; in brackets the least and the most. What the layer adds is the median of\n"
-        "neighbouring turns. Contents verified in every repeat.\n"
+        "Medians of the repeats; in brackets the least and the most. In each repeat both go side by side, 4 MiB at a time;\n"
+        "what the layer adds is the median of the repeats' own ratios. Contents verified in every step.\n"
         f"Target: virtual at most {MOST_OVERHEAD_PERCENT:g} % above direct at swap-out and swap-in.",
         highlight=False,
     )

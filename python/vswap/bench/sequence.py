@@ -13,6 +13,8 @@ from vswap.bench.data import PAGE_SIZE, SEED
 from vswap.bench.orders import BLOCK_PAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vswap.bench.orders import Order
 
 MIB = 1 << 20
@@ -29,6 +31,26 @@ class Round:
 
     out_runs: list[tuple[int, int]]
     touched: Order
+
+    def slices(self, pages: int) -> Iterator[Round]:
+        """Yield the same in steps of at most so many pages, for who does each step in several ways side by side."""
+        nothing = self.touched[:0]
+        step: list[tuple[int, int]] = []
+        room = pages
+        for first, count in self.out_runs:
+            done = 0
+            while done < count:
+                taken = min(count - done, room)
+                step.append((first + done, taken))
+                done += taken
+                room -= taken
+                if room == 0:
+                    yield Round(step, nothing)
+                    step, room = [], pages
+        if step:
+            yield Round(step, nothing)
+        for at in range(0, self.touched.size, pages):
+            yield Round([], self.touched[at : at + pages])
 
 
 @dataclass(frozen=True)
