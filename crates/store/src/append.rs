@@ -289,24 +289,27 @@ impl Store {
         }
     }
 
-    /// Seals the open segment with the most in it, of all groups.
-    pub(crate) fn seal_fullest(&self) {
-        self.seal_fullest_of(self.every_lane());
+    /// Seals the open segment with the most in it, of all groups. False: there is none.
+    pub(crate) fn seal_fullest(&self) -> bool {
+        self.seal_fullest_of(self.every_lane())
     }
 
-    /// Seals the open segment with the most in it of one group.
-    pub(crate) fn seal_group(&self, group: GroupId) {
-        self.seal_fullest_of(self.lanes_of(group));
+    /// Seals the open segment with the most in it of one group. False: it has none.
+    pub(crate) fn seal_group(&self, group: GroupId) -> bool {
+        self.seal_fullest_of(self.lanes_of(group))
     }
 
-    fn seal_fullest_of<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
+    fn seal_fullest_of<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) -> bool {
         let fill = |lane: &&Lane| lane.lock().map_or(0, |open| open.tail);
-        if let Some(lane) = lanes.max_by_key(fill) {
-            let mut open = lane.lock();
-            if let Some(full) = open.take() {
-                self.seal(full);
-            }
-        }
+        let Some(lane) = lanes.max_by_key(fill) else {
+            return false;
+        };
+        let mut open = lane.lock();
+        let Some(full) = open.take() else {
+            return false;
+        };
+        self.seal(full);
+        true
     }
 
     /// Where a worker appends for a group. The root has several lanes; another

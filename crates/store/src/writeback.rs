@@ -140,16 +140,31 @@ impl Store {
             return Some(claimed);
         }
         if open_too {
-            groups.iter().for_each(|group| self.seal_group(group));
-        } else if self.ram.is_full() && groups.iter().next().is_some() {
-            // Where RAM is short everything may be in open segments. Only then: half
-            // a segment written is half a place of holes, for the cleaner to gather
-            // into an open segment, to be written again.
-            self.seal_fullest();
-        } else {
-            return None;
+            return self.claim_open(groups);
         }
-        self.claim_from_lists(groups)
+        // Where RAM is short everything may be in open segments. Only then: half
+        // a segment written is half a place of holes, for the cleaner to gather
+        // into an open segment, to be written again.
+        let is_short = self.ram.is_full() && groups.iter().next().is_some();
+        if is_short && self.seal_fullest() {
+            self.claim_from_lists(groups)
+        } else {
+            None
+        }
+    }
+
+    /// Seals open segments until there is one to write: a sealed one may have
+    /// had nothing alive in it, and is gone.
+    fn claim_open(&self, groups: &GroupSet) -> Option<(u32, &Segment)> {
+        for _ in 0..self.every_lane().count() {
+            let sealed = groups.iter().filter(|group| self.seal_group(*group));
+            let sealed = sealed.count();
+            let claimed = self.claim_from_lists(groups);
+            if claimed.is_some() || sealed == 0 {
+                return claimed;
+            }
+        }
+        None
     }
 
     fn claim_from_lists(&self, groups: &GroupSet) -> Option<(u32, &Segment)> {

@@ -67,6 +67,25 @@ fn each_group_pays_for_its_own_segments_and_its_parent_for_all() {
 }
 
 #[test]
+fn a_drain_passes_over_open_segments_without_anything_alive() {
+    let (store, owners) = (store_on(64, FaultyDevice::new(64)), Directory::new(100));
+    let mut lanes = [workspace(), workspace()];
+    assert_eq!(fill(&store, &owners, GroupId::ROOT, 0..5, &mut lanes[0]), 5);
+    assert_eq!(
+        fill(&store, &owners, GroupId::ROOT, 5..20, &mut lanes[1]),
+        15
+    );
+    assert_eq!(store.groups().usage(GroupId::ROOT).ram, 2);
+    (5..20).for_each(|owner| owners.free(&store, owner));
+    let freed = store.writeback_group(GroupId::ROOT, Bytes(0), true);
+    assert_eq!(freed, Ok(Some(Bytes(SEGMENT))));
+    let usage = store.groups().usage(GroupId::ROOT);
+    assert_eq!((usage.ram, usage.device), (0, 1));
+    owners.verify_all(&store, &mut lanes[0]);
+    owners.check(&store, &mut lanes[0]);
+}
+
+#[test]
 fn a_limit_of_ram_stops_its_group_and_nobody_else() {
     let (store, owners, mut ws) = (ram_only(64), Directory::new(1000), workspace());
     let (tight, free) = (child(&store, GroupId::ROOT), child(&store, GroupId::ROOT));
