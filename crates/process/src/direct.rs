@@ -9,6 +9,7 @@ use vswap_store::{Slot, Store};
 use vswap_units::{BLOCK_PAGES, Counter, PAGE_SIZE};
 
 use crate::page_state::Name;
+use crate::region::{runs_of, span};
 
 /// What was given up.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -72,33 +73,32 @@ impl DirectSlots {
 
     /// As `Names::write_out`.
     pub fn write_out(&self, names: &mut [Name], pages: &[u8]) -> u16 {
-        let (mut done, mut zeros, mut first) = (0, 0, 0);
-        let mut rest = pages;
-        while !rest.is_empty() {
-            let others = rest.chunks(PAGE_SIZE).take_while(|page| !is_zeros(page));
-            let count = others.count();
-            let (run, after) = rest.split_at_checked(count * PAGE_SIZE).unwrap_or_default();
-            done |= self.write_run(names, first, run);
-            first += count;
-            rest = after;
-            if let Some((_, after)) = rest.split_at_checked(PAGE_SIZE) {
-                if let Some(name) = names.get_mut(first) {
-                    *name = Name::ZEROS;
-                    done |= 1 << first;
-                    zeros += 1;
-                }
-                first += 1;
-                rest = after;
+        let mut zeros = 0;
+        let each = names.iter_mut().zip(pages.chunks_exact(PAGE_SIZE));
+        for (i, (name, page)) in each.enumerate() {
+            if is_zeros(page) {
+                *name = Name::ZEROS;
+                zeros |= span(i, 1);
             }
         }
-        self.note_zeros_out(zeros);
+        self.note_zeros_out(u64::from(zeros.count_ones()));
+        let mut done = zeros;
+        for (first, count) in runs_of(span(0, names.len()) & !zeros) {
+            let (Some(names), Some(pages)) = (
+                names.get_mut(first..first + count),
+                pages.get(first * PAGE_SIZE..(first + count) * PAGE_SIZE),
+            ) else {
+                break;
+            };
+            done |= self.write_run(names, pages) << first;
+        }
         done
     }
 
-    /// Writes pages, the first of them number `first` of the names, to slots; says by bits which found one.
-    fn write_run(&self, names: &mut [Name], first: usize, pages: &[u8]) -> u16 {
+    /// Writes neighbours to slots; says by bits, the first one's lowest, which found one.
+    fn write_run(&self, names: &mut [Name], pages: &[u8]) -> u16 {
         let mut done = 0;
-        let mut left = names.iter_mut().enumerate().skip(first);
+        let mut left = names.iter_mut().enumerate();
         let mut rest = pages;
         while !rest.is_empty() {
             let Ok((slot, count)) = self.store.slots().write(rest, 0) else {
