@@ -10,7 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from vswap.bench.data import PAGE_SIZE
-from vswap.bench.layers_replay import CROSSINGS, OPERATIONS, crossings_of, overhead_percent
+from vswap.bench.layers_replay import (
+    CROSSINGS,
+    OPERATIONS,
+    STEP_PAGES,
+    crossings_of,
+    overhead_percent,
+)
 from vswap.bench.sequence import MIB
 
 if TYPE_CHECKING:
@@ -34,8 +40,10 @@ def show(sequence: Sequence, modes: SequenceOf[Mode], run: RecordedRun | None) -
     console.print(_crossings(modes))
     console.print(
         "direct: the page's word holds its slot. virtual: the swap layer between, the same slots, nothing compressed.\n"
-        "Medians of the repeats; in brackets the least and the most. In each repeat both go side by side, 4 MiB at a time;\n"
-        "what the layer adds is the median of the repeats' own ratios. Contents verified in every step.\n"
+        "Medians of the repeats; in brackets the least and the most. In each repeat both go side by side, "
+        f"{STEP_PAGES * PAGE_SIZE // MIB} MiB at a time;\n"
+        "what the layer adds is the median of the repeats' own ratios. Contents verified where touched, and all at the end "
+        "of each repeat.\n"
         f"Target: virtual at most {MOST_OVERHEAD_PERCENT:g} % above direct at swap-out and swap-in.",
         highlight=False,
     )
