@@ -8,7 +8,7 @@ use core::ffi::CStr;
 use vswap_units::PAGE_SIZE;
 
 use crate::errno::Errno;
-use crate::fd;
+use crate::fd::{self, CPath, Digits};
 
 /// Resident memory by kind, in bytes. What a budget counts is anonymous + shmem.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,17 +126,34 @@ pub fn effective_uid() -> u32 {
 /// When this process started, in clock ticks since boot: with its number it
 /// names one process, also when the number is used again.
 pub fn start_ticks() -> Result<u64, Errno> {
-    /// The field's place behind the name, which may hold blanks and brackets.
-    const BEHIND_NAME: usize = 19;
+    /// The field's place behind the name.
+    const STARTED: usize = 19;
+    stat_field(c"/proc/self/stat", STARTED)
+}
+
+/// The CPU on which a thread of this process runs, or ran last. `None` when it
+/// has ended, or that cannot be seen. Some 10 µs.
+#[must_use]
+pub fn cpu_of_thread(tid: u32) -> Option<usize> {
+    /// The field's place behind the name.
+    const PROCESSOR: usize = 36;
+    let tid = Digits::new(tid.into());
+    let path = CPath::new(&[b"/proc/self/task/", tid.as_bytes(), b"/stat"]).ok()?;
+    let cpu = stat_field(path.as_c_str(), PROCESSOR).ok()?;
+    usize::try_from(cpu).ok()
+}
+
+/// A number of a `stat` file, by its place behind the name, which may hold blanks and brackets.
+fn stat_field(path: &CStr, behind_name: usize) -> Result<u64, Errno> {
     let mut text = [0u8; 1024];
-    let len = read_small(c"/proc/self/stat", &mut text)?;
+    let len = read_small(path, &mut text)?;
     let text = text.get(..len).unwrap_or_default();
     let name_end = text.iter().rposition(|b| *b == b')').ok_or(Errno::EIO)?;
     let fields = text.get(name_end + 1..).unwrap_or_default();
     fields
         .split(u8::is_ascii_whitespace)
         .filter(|field| !field.is_empty())
-        .nth(BEHIND_NAME)
+        .nth(behind_name)
         .and_then(first_number)
         .ok_or(Errno::EIO)
 }
@@ -240,6 +257,24 @@ mod tests {
         let start = start_ticks().unwrap();
         assert!(start > 0);
         assert_eq!(start_ticks(), Ok(start));
+    }
+
+    #[test]
+    fn a_thread_is_seen_on_the_cpu_it_is_pinned_to_and_one_that_is_gone_nowhere() {
+        let allowed = crate::thread::cpus_allowed().unwrap();
+        for cpu in allowed.iter() {
+            let seen = std::thread::spawn(move || {
+                crate::thread::pin_to(cpu).unwrap();
+                let tid = crate::thread::current_tid() as u32;
+                (tid, cpu_of_thread(tid))
+            });
+            let (tid, found) = seen.join().unwrap();
+            assert_eq!(found, Some(cpu));
+            while std::path::Path::new(&format!("/proc/self/task/{tid}")).exists() {
+                std::thread::yield_now();
+            }
+            assert_eq!(cpu_of_thread(tid), None);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod abi;
 mod error;
 
 use abi::*;
-pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS};
+pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID};
 pub use error::OpenError;
 
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -51,6 +51,8 @@ pub struct Fault {
     pub addr: usize,
     /// It was a write.
     pub write: bool,
+    /// The faulting thread's number; 0 where the kernel does not say.
+    pub thread: u32,
 }
 
 /// One userfaultfd. Dropping it closes the descriptor, which unregisters its
@@ -278,7 +280,7 @@ fn environment_hides_move() -> bool {
 
 /// What to ask for: all we use that there is, and SIGBUS only when wanted.
 fn features_to_ask(available: u64, sigbus: bool, hide_move: bool) -> Result<u64, OpenError> {
-    let mut wanted = FEATURE_POISON;
+    let mut wanted = FEATURE_POISON | FEATURE_THREAD_ID;
     if !hide_move {
         wanted |= FEATURE_MOVE;
     }
@@ -297,7 +299,8 @@ pub fn available_features(mode: UffdMode) -> Result<u64, OpenError> {
     open_bare(mode)?.handshake(0).map_err(OpenError::Other)
 }
 
-/// A page fault out of a message: the event at 0, flags at 8, the address at 16.
+/// A page fault out of a message: the event at 0, flags at 8, the address at 16,
+/// the thread at 24 (0 where that was not asked for).
 fn parse_fault(message: &[u8; MESSAGE_BYTES]) -> Option<Fault> {
     let word = |at: usize| {
         let bytes = message.get(at..at + 8)?;
@@ -310,6 +313,7 @@ fn parse_fault(message: &[u8; MESSAGE_BYTES]) -> Option<Fault> {
     Some(Fault {
         addr: address as usize & !(vswap_units::PAGE_SIZE - 1),
         write: flags & FLAG_WRITE != 0,
+        thread: word(24)? as u32,
     })
 }
 

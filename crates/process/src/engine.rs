@@ -138,7 +138,7 @@ impl Engine {
         let region =
             Region::reserve(region_bytes(ram), REGION_LEAST).map_err(StartError::Memory)?;
         let workers = match delivery {
-            Delivery::Thread => crate::service::MAX_HANDLERS.min(handler_cpus()) + Workers::BESIDE,
+            Delivery::Thread => crate::handlers::MAX_HANDLERS.min(handler_cpus()) + Workers::BESIDE,
             Delivery::Signal => SIGNAL_WORKERS + Workers::BESIDE,
         };
         let dedup = DedupOptions::new(config.dedup, ram as usize / RAM_PER_INDEXED_PAGE);

@@ -39,6 +39,7 @@ mod holes;
 mod leaving;
 mod mover;
 mod names;
+mod nearness;
 mod page_state;
 mod prefetch;
 mod publish;

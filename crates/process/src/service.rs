@@ -29,7 +29,7 @@ use crate::control::thread::control_main;
 use crate::delivery::Delivery;
 use crate::engine::Engine;
 use crate::error::StartError;
-use crate::handlers::fault_main;
+use crate::handlers::{MAX_HANDLERS, fault_main};
 use crate::publish::Publisher;
 
 /// Asked by program threads that may hold the run allocator's lock.
@@ -39,8 +39,6 @@ const TICK_IDLE_NS: u64 = 50_000_000;
 /// How long the writer sleeps; less while a device waits to be emptied.
 const PAUSE_IDLE_NS: u64 = 100_000_000;
 const PAUSE_CHANGING_NS: u64 = 2_000_000;
-/// Handler threads at most; more faulting CPUs than that share them.
-pub(crate) const MAX_HANDLERS: usize = 32;
 
 /// Work only an engine thread can do.
 #[derive(Clone, Copy, Debug)]

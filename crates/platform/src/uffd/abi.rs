@@ -7,6 +7,8 @@ pub const FEATURE_MOVE: u64 = 1 << 16;
 pub const FEATURE_POISON: u64 = 1 << 14;
 /// A fault raises SIGBUS in the faulting thread (Linux 4.14).
 pub const FEATURE_SIGBUS: u64 = 1 << 7;
+/// A message says which thread faulted (Linux 4.14).
+pub const FEATURE_THREAD_ID: u64 = 1 << 8;
 
 pub(super) const UFFD_API: u64 = 0xaa;
 pub(super) const USER_MODE_ONLY: usize = 1;

@@ -412,11 +412,11 @@ fn only_features_that_exist_are_asked_for() {
     let every = u64::MAX;
     assert_eq!(
         features_to_ask(every, false, false),
-        Ok(FEATURE_POISON | FEATURE_MOVE)
+        Ok(FEATURE_POISON | FEATURE_MOVE | FEATURE_THREAD_ID)
     );
     assert_eq!(
         features_to_ask(every, true, true),
-        Ok(FEATURE_POISON | FEATURE_SIGBUS)
+        Ok(FEATURE_POISON | FEATURE_SIGBUS | FEATURE_THREAD_ID)
     );
     assert_eq!(
         features_to_ask(FEATURE_SIGBUS, true, false),
