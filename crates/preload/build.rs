@@ -25,4 +25,6 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libvswap.so.1");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,now");
+    // Its functions call and name one another, also where it is not searched before the C library (`attach`).
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
 }

@@ -5,10 +5,5 @@ An entry goes when the engine is mended; nothing here is skipped or counted as p
 
 KNOWN_GAPS: dict[str, str] = {}
 """The beginning of a test's name, and what is missing."""
-GAPS_AT_FULL_SIZE: dict[str, str] = {
-    "test_numpy_tests_itself_in_a_space_of_64_megabytes[signal]": (
-        "in signal delivery, without vswap run, system calls on arrays that are swapped out fail: "
-        "test_largish_file ends with an OSError of tofile"
-    ),
-}
+GAPS_AT_FULL_SIZE: dict[str, str] = {}
 """What holds at the sizes of `make test`, and not with --full."""

@@ -1,8 +1,8 @@
 //! A space's life: created, retired, closed, destroyed.
 
 use std::ffi::{c_char, c_int};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use vswap_platform::errno::Errno;
 use vswap_process::{Config, Engine, StartError, registry};
@@ -14,6 +14,29 @@ use crate::text;
 pub struct vswap_space {
     pub(crate) engine: Arc<Engine>,
     ended: AtomicBool,
+}
+
+/// What the library around this interface is told.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    /// A space was made.
+    pub space_created: fn(&Engine),
+    /// Memory of a space is about to be given out.
+    pub memory_given: fn(),
+}
+
+static HOOKS: OnceLock<Hooks> = OnceLock::new();
+
+/// Whom to tell; for the rest of the process.
+pub fn set_hooks(hooks: Hooks) {
+    let _ = HOOKS.set(hooks);
+}
+
+/// Tells that memory of a space is about to be given out.
+pub(crate) fn memory_given() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.memory_given)();
+    }
 }
 
 static CURRENT: AtomicPtr<vswap_space> = AtomicPtr::new(std::ptr::null_mut());
@@ -90,6 +113,9 @@ pub unsafe extern "C" fn vswap_space_create(
         });
     match started {
         Ok(engine) => {
+            if let Some(hooks) = HOOKS.get() {
+                (hooks.space_created)(&engine);
+            }
             let space = Box::into_raw(Box::new(vswap_space::of(&engine)));
             // SAFETY: the caller's.
             unsafe { out.write(space) };

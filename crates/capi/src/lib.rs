@@ -22,7 +22,7 @@ mod text;
 mod touch;
 mod trace;
 
-pub use handle::{set_current, vswap_space};
+pub use handle::{Hooks, set_current, set_hooks, vswap_space};
 
 use std::ffi::{CStr, c_char};
 

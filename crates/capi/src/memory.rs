@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_void};
 use vswap_platform::errno::Errno;
 use vswap_process::{AllocKind, Engine};
 
-use crate::handle::{signed, space_of, vswap_space};
+use crate::handle::{memory_given, signed, space_of, vswap_space};
 
 /// An address as a pointer; NULL for none.
 pub fn pointer(addr: Option<usize>) -> *mut c_void {
@@ -25,6 +25,7 @@ pub unsafe extern "C" fn vswap_malloc(
 ) -> *mut c_void {
     // SAFETY: the caller's.
     let space = unsafe { space_of(space) };
+    memory_given();
     pointer(space.and_then(|space| space.engine.allocate(size.max(1), align, AllocKind::Malloc)))
 }
 
@@ -41,6 +42,7 @@ pub unsafe extern "C" fn vswap_calloc(
     // SAFETY: the caller's.
     let space = unsafe { space_of(space) };
     let bytes = count.checked_mul(size);
+    memory_given();
     pointer(
         space
             .zip(bytes)

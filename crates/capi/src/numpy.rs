@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vswap_process::{AllocKind, Engine, GroupKey, registry};
 
-use crate::handle::{space_of, vswap_space};
+use crate::handle::{memory_given, space_of, vswap_space};
 use crate::memory::pointer;
 
 /// What NumPy hands back with every call. Lives as long as the handler capsule.
@@ -81,6 +81,7 @@ impl Context {
     }
 
     fn allocate(&self, bytes: usize, kind: AllocKind) -> *mut c_void {
+        memory_given();
         pointer(self.engine.allocate_in(self.group, bytes, 1, kind))
     }
 

@@ -11,6 +11,8 @@ use vswap_platform::errno::Errno;
 use vswap_platform::map::Prot;
 use vswap_process::{AllocKind, Config, Delivery, Engine, fork, registry};
 
+use crate::rules;
+
 static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
 static LOW: AtomicUsize = AtomicUsize::new(0);
 static HIGH: AtomicUsize = AtomicUsize::new(0);
@@ -50,7 +52,10 @@ pub fn start() -> Result<Settings, String> {
         min_alloc: engine.config().min_alloc.map(saturated),
         signal_mode: engine.delivery() == Delivery::Signal,
     };
-    note_descriptors(&engine);
+    if settings.signal_mode {
+        note_signal_range(engine.range());
+        note_descriptors(&engine);
+    }
     vswap_capi::set_current(&engine);
     // The program's engine lives until the process ends.
     let engine = Arc::into_raw(engine).cast_mut();
@@ -58,7 +63,32 @@ pub fn start() -> Result<Settings, String> {
     Ok(settings)
 }
 
-/// The engine's descriptors, for calls that may not allocate.
+/// From the lowest to the highest address of memory whose faults the program's threads resolve themselves.
+static SIGNAL_LOW: AtomicUsize = AtomicUsize::new(usize::MAX);
+static SIGNAL_HIGH: AtomicUsize = AtomicUsize::new(0);
+
+/// An engine of signal delivery has this range (address, length).
+pub fn note_signal_range((low, len): (usize, usize)) {
+    SIGNAL_LOW.fetch_min(low, Ordering::Relaxed);
+    SIGNAL_HIGH.fetch_max(low + len, Ordering::Relaxed);
+}
+
+/// The part of a buffer that is memory of an engine of signal delivery, as (address, length).
+pub fn signal_part(addr: usize, len: usize) -> Option<(usize, usize)> {
+    let low = SIGNAL_LOW.load(Ordering::Relaxed);
+    let high = SIGNAL_HIGH.load(Ordering::Relaxed);
+    let (first, len) = rules::split(addr, len, low, high).inside;
+    if len == 0 {
+        return None;
+    }
+    // Others have memory between those ranges, and spaces end.
+    let engine = registry::find_touching(first, len)?;
+    let (low, bytes) = engine.range();
+    let (first, len) = rules::split(first, len, low, low + bytes).inside;
+    (engine.delivery() == Delivery::Signal && len > 0).then_some((first, len))
+}
+
+/// The engine's descriptors, where it has them in the program's table; for calls that may not allocate.
 static DESCRIPTORS: [AtomicI32; DESCRIPTORS_MOST] =
     [const { AtomicI32::new(-1) }; DESCRIPTORS_MOST];
 const DESCRIPTORS_MOST: usize = 8;
@@ -175,14 +205,14 @@ pub fn prefetch(addr: usize, len: usize) {
     let _ = engine().map(|engine| engine.prefetch(addr, len));
 }
 
-/// Brings a range in and keeps it there until [`unpin`].
+/// Brings a range in and keeps it there until [`unpin`]. It is of any engine, the program's or a space's.
 pub fn pin(addr: usize, len: usize) -> Result<(), Errno> {
-    engine().map_or(Ok(()), |engine| engine.pin(addr, len).map(|_| ()))
+    registry::find(addr).map_or(Ok(()), |engine| engine.pin(addr, len).map(|_| ()))
 }
 
 /// Ends [`pin`].
 pub fn unpin(addr: usize, len: usize) {
-    let _ = engine().map(|engine| engine.unpin(addr, len));
+    let _ = registry::find(addr).map(|engine| engine.unpin(addr, len));
 }
 
 /// Whether this process has an engine, of `vswap run` or of a space.
@@ -203,7 +233,9 @@ pub fn fork_parent() {
 /// After a fork, in the child: userfaultfd and threads of its own.
 pub fn fork_child() {
     fork::child();
-    if let Some(engine) = engine() {
+    if let Some(engine) = engine()
+        && engine.delivery() == Delivery::Signal
+    {
         note_descriptors(engine);
     }
 }

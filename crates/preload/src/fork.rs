@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use vswap_platform::sys;
 
-use crate::{bridge, heap, mark, state};
+use crate::{attach, bridge, heap, mark, state};
 
 const NOTHING: u8 = 0;
 const ENGINES: u8 = 1;
@@ -77,4 +77,5 @@ unsafe extern "C" fn child() {
         unlock();
     }
     state::after_fork_in_child();
+    attach::after_fork_in_child();
 }

@@ -3,7 +3,7 @@
 //! It interposes the malloc family and the calls that map memory, and exports
 //! the C ABI. Where there is no budget for the process (`VSWAP_RAM` unset,
 //! `VSWAP=off`, or the library merely imported) every call passes straight
-//! through. Start reading at [`state`]; the table of interposed calls is in
+//! through, but for what spaces of signal delivery need ([`attach`]). Start reading at [`state`]; the table of interposed calls is in
 //! `docs/interposed.md`.
 #![expect(unsafe_code, reason = "this floor is the C library's interface")]
 #![cfg_attr(
@@ -12,6 +12,7 @@
 )]
 
 mod advice;
+mod attach;
 mod blocks;
 mod bridge;
 mod descriptors;
@@ -19,6 +20,7 @@ mod errno;
 mod fork;
 mod heap;
 mod io;
+mod linkage;
 mod malloc;
 mod mapping;
 mod mark;
@@ -51,6 +53,7 @@ static CONSTRUCTOR: extern "C" fn() = constructor;
 
 extern "C" fn constructor() {
     fork::register();
+    attach::register();
     vswap_platform::thread::find_count();
     state::read_environment();
 }

@@ -10,7 +10,7 @@ use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr};
 use vswap_units::PAGE_SIZE;
 
-use crate::{bridge, mapping, rules, state};
+use crate::{bridge, state};
 
 /// Streams are cut into pieces of this size, so that a buffer larger than the
 /// budget passes.
@@ -26,7 +26,7 @@ const MOST: usize = 32;
 /// Whether a buffer needs to be kept for a call.
 #[inline]
 pub fn is_needed(addr: *const c_void, len: usize) -> bool {
-    state::is_signal_mode() && len > 0 && mapping::touches(addr.addr(), len)
+    state::is_signal_mode() && bridge::signal_part(addr.addr(), len).is_some()
 }
 
 /// Buffers kept in memory while this lives.
@@ -69,17 +69,15 @@ impl Resident {
 
     /// Brings one more buffer in and keeps it.
     pub fn add(&mut self, addr: *const c_void, len: usize) {
-        if !is_needed(addr, len) {
+        if !state::is_signal_mode() {
             return;
         }
-        let start = addr.addr() & !(PAGE_SIZE - 1);
-        let end = addr
-            .addr()
-            .saturating_add(len)
-            .saturating_add(PAGE_SIZE - 1)
-            & !(PAGE_SIZE - 1);
-        let (low, high) = bridge::range();
-        let (start, len) = rules::split(start, end - start, low, high).inside;
+        let Some((addr, len)) = bridge::signal_part(addr.addr(), len) else {
+            return;
+        };
+        // Ranges of engines are whole pages.
+        let start = addr & !(PAGE_SIZE - 1);
+        let len = (addr + len).next_multiple_of(PAGE_SIZE) - start;
         if self.keeps
             && let Some(slot) = self.ranges.get_mut(self.count)
             && bridge::pin(start, len).is_ok()

@@ -71,8 +71,9 @@ pub fn is_on() -> bool {
     MODE.load(Ordering::Acquire) == ON
 }
 
-/// Whether the program's threads resolve their own faults: then the kernel
-/// cannot, and whatever it is to read or write must be in memory before.
+/// Whether the program's threads resolve their own faults, of the program's engine or
+/// of a space: then the kernel cannot, and whatever it is to read or write must be in
+/// memory before.
 #[inline]
 pub fn is_signal_mode() -> bool {
     SIGNAL_MODE.load(Ordering::Acquire)
@@ -112,13 +113,19 @@ fn turn_on(settings: Settings) {
     BLOCK_MIN.store(block_min, Ordering::Relaxed);
     MAP_MIN.store(map_min, Ordering::Relaxed);
     if settings.signal_mode {
-        SIGNAL_MODE.store(true, Ordering::Release);
-        signals::begin();
+        begin_signal_mode();
     }
     if block_min < LARGE {
         heap::start();
     }
     MODE.store(ON, Ordering::Release);
+}
+
+/// Engines of signal delivery exist from now on.
+pub fn begin_signal_mode() {
+    if !SIGNAL_MODE.swap(true, Ordering::AcqRel) {
+        signals::begin();
+    }
 }
 
 /// From which sizes on blocks and mappings are managed. In signal mode small

@@ -52,6 +52,16 @@ pub fn find(addr: usize) -> Option<Arc<Engine>> {
         .cloned()
 }
 
+/// An engine whose range has a byte of `[addr, addr + len)`.
+pub fn find_touching(addr: usize, len: usize) -> Option<Arc<Engine>> {
+    let touches = |engine: &&Arc<Engine>| {
+        let (low, bytes) = engine.range();
+        addr < low + bytes && low < addr.saturating_add(len)
+    };
+    let slots = ENGINES.lock_blocking_signals();
+    slots.iter().flatten().find(touches).cloned()
+}
+
 /// All engines, oldest first.
 pub fn all() -> Vec<Arc<Engine>> {
     ENGINES

@@ -7,7 +7,6 @@ build system (meson) they are errors already when they are collected, which ends
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import sys
 from importlib.util import find_spec
@@ -33,9 +32,6 @@ def main() -> int:
         return int(pytest.main(arguments))
     import vswap
 
-    # In signal delivery SIGBUS belongs to the space, so whoever else wants it comes first. pytest would come last.
-    faulthandler.enable()
-    arguments += ["-p", "no:faulthandler"]
     space = vswap.SwapSpace(ram=ram, faults=faults, min_alloc=65536)
     with space:
         code = int(pytest.main(arguments))
