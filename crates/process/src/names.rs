@@ -165,7 +165,7 @@ impl Names {
         match entry(name).map(|entry| layer.hint(entry)) {
             Some(Backing::Cached(_)) => Rests::Frame,
             Some(Backing::Slot(_)) => Rests::Slot,
-            _ if entry(name).is_some_and(|entry| layer.is_on_device(entry)) => Rests::Device,
+            Some(backing) if layer.needs_device(backing) => Rests::Device,
             _ => Rests::Ram,
         }
     }

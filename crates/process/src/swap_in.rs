@@ -75,27 +75,30 @@ impl Engine {
     /// pages from it on that need no I/O. Where the fault itself needs I/O, all
     /// of the block's pages that lie on devices: one read mostly covers them.
     fn choose_neighbours(&self, guard: &BlockGuard<'_>, slot: usize, window: usize) -> u16 {
-        let near = match window {
-            BLOCK_PAGES => 0xffff,
-            _ => span(slot, window.min(BLOCK_PAGES - slot)),
-        };
-        let faulting = guard.state(slot).name().map(|name| self.layer.rests(name));
-        self.layer
-            .note_looks(1 + guard.tagged(Tag::Swapped).count_ones());
+        let rests = |slot: usize| guard.state(slot).name().map(|name| self.layer.rests(name));
+        let faulting = rests(slot);
         let with_io = faulting == Some(Rests::Device);
-        let chosen = guard.mask(
-            |state| match state.name().map(|name| self.layer.rests(name)) {
-                Some(Rests::Device) => with_io,
-                Some(Rests::Slot) => faulting == Some(Rests::Slot),
-                Some(Rests::Ram) => true,
-                Some(Rests::Frame) | None => false,
-            },
-        );
         if matches!(faulting, Some(Rests::Device | Rests::Slot)) {
             self.handlers.call();
         }
-        let near = if with_io { 0xffff } else { near };
-        chosen & near | 1 << slot
+        let near = match window {
+            _ if with_io => u16::MAX,
+            BLOCK_PAGES => u16::MAX,
+            _ => span(slot, window.min(BLOCK_PAGES - slot)),
+        };
+        let others = match near & !span(slot, 1) {
+            0 => 0,
+            others => others & guard.tagged(Tag::Swapped),
+        };
+        self.layer.note_looks(1 + others.count_ones());
+        let comes_along = |slot: &usize| match rests(*slot) {
+            Some(Rests::Device) => with_io,
+            Some(Rests::Slot) => faulting == Some(Rests::Slot),
+            Some(Rests::Ram) => true,
+            Some(Rests::Frame) | None => false,
+        };
+        let chosen = slots(others).filter(comes_along);
+        chosen.fold(span(slot, 1), |chosen, other| chosen | span(other, 1))
     }
 
     fn load(

@@ -18,7 +18,13 @@ impl SwapLayer {
     /// Whether reading the page would need I/O, other than from a slot.
     #[must_use]
     pub fn is_on_device(&self, entry: EntryId) -> bool {
-        self.object_of(entry)
+        self.needs_device(self.hint(entry))
+    }
+
+    /// The same of what [`SwapLayer::hint`] said.
+    #[must_use]
+    pub fn needs_device(&self, backing: Backing) -> bool {
+        self.object_in(backing)
             .is_some_and(|object| !self.store.is_in_ram(object))
     }
 
@@ -29,12 +35,12 @@ impl SwapLayer {
             return Some(OnDevice::Slots(slot.device));
         }
         self.store
-            .device_of(self.object_of(entry)?)
+            .device_of(self.object_in(self.hint(entry))?)
             .map(OnDevice::Segments)
     }
 
-    fn object_of(&self, entry: EntryId) -> Option<Stored> {
-        match self.hint(entry) {
+    fn object_in(&self, backing: Backing) -> Option<Stored> {
+        match backing {
             Backing::Stored(object) => Some(object),
             Backing::Shared(id) => self.shared_place(id),
             _ => None,
