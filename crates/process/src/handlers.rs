@@ -7,7 +7,7 @@
 //! Worse, where another engine thread keeps that CPU awake (`ahead`), its handler
 //! is quick enough to take half of the faults, to which it is a stranger. So
 //! a handler that listened while others served nearly everything, or that served
-//! threads of other CPUs only (`nearness`), *stands by*
+//! threads of other CPUs only (`nearness`) beside others that serve, *stands by*
 //! for a moment: it sleeps where faults do not wake it. It is called at once
 //! when a listener is about to wait (for a device, for room) or sees a thread
 //! on its CPU, and comes back by itself after [`REST_NS`]. The last listener
@@ -136,8 +136,17 @@ impl Ledger {
             return None;
         }
         let superfluous = self.own < served / LEAST_PART;
-        (self.own, self.all_before) = (0, all);
+        self.begin(all);
         Some(superfluous)
+    }
+
+    /// Have others served as well? Those who wait for a device have not.
+    fn has_company(&self, all: u64) -> bool {
+        all.wrapping_sub(self.all_before) > self.own
+    }
+
+    fn begin(&mut self, all: u64) {
+        (self.own, self.all_before) = (0, all);
     }
 }
 
@@ -175,9 +184,10 @@ impl Engine {
             } else {
                 LISTEN_MS
             };
-            if ledger.is_superfluous(all) == Some(true) || nearness.is_far() {
+            let is_stranger = nearness.is_far() && ledger.has_company(all);
+            if ledger.is_superfluous(all) == Some(true) || is_stranger {
                 self.handlers.stand_by(place);
-                ledger.all_before = self.handlers.served.load(Ordering::Relaxed);
+                ledger.begin(self.handlers.served.load(Ordering::Relaxed));
                 nearness = Nearness::default();
             }
         }
@@ -215,6 +225,15 @@ mod tests {
         ledger.own = TELLING;
         assert_eq!(ledger.is_superfluous(2 * TELLING), Some(false));
         assert_eq!(ledger.is_superfluous(3 * TELLING), Some(true));
+    }
+
+    #[test]
+    fn a_handler_has_company_only_while_others_serve() {
+        let mut ledger = Ledger::default();
+        ledger.begin(100);
+        ledger.own = 5;
+        assert!(!ledger.has_company(105));
+        assert!(ledger.has_company(106));
     }
 
     #[test]
