@@ -16,7 +16,6 @@ from support.program import Managed, run
 PRELUDE = """
 import os
 import signal
-import sys
 import tempfile
 import numpy as np
 import vswap
@@ -95,7 +94,6 @@ same(b)
 MODULES = """
 import gzip
 import pickle
-import select
 with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
     a = space.array(content(1))
     with gzip.open(f"{folder}/a.gz", "wb", compresslevel=1) as packed:

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use vswap_process::{AllocKind, GroupError, GroupKey};
 
-use crate::handle::{space_of, vswap_space};
+use crate::handle::{memory_given, space_of, vswap_space};
 use crate::memory::pointer;
 use crate::text;
 
@@ -160,6 +160,7 @@ pub unsafe extern "C" fn vswap_group_malloc(
     // SAFETY: the caller's.
     let space = unsafe { space_of(space) };
     let key = GroupKey(group);
+    memory_given();
     let allocate = |space: &vswap_space| {
         space
             .engine

@@ -64,6 +64,7 @@ pub unsafe extern "C" fn vswap_realloc(
     let Some(space) = (unsafe { space_of(space) }) else {
         return std::ptr::null_mut();
     };
+    memory_given();
     match block.is_null() {
         true => pointer(space.engine.allocate(size.max(1), 1, AllocKind::Malloc)),
         false => pointer(space.engine.resize(block as usize, size.max(1))),

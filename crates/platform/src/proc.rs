@@ -132,7 +132,7 @@ pub fn start_ticks() -> Result<u64, Errno> {
 }
 
 /// The CPU on which a thread of this process runs, or ran last. `None` when it
-/// has ended, or that cannot be seen. Some 10 µs.
+/// has ended, or that cannot be seen. Some 8 µs.
 #[must_use]
 pub fn cpu_of_thread(tid: u32) -> Option<usize> {
     /// The field's place behind the name.

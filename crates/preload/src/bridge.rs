@@ -10,6 +10,7 @@ use std::sync::Arc;
 use vswap_platform::errno::Errno;
 use vswap_platform::map::Prot;
 use vswap_process::{AllocKind, Config, Delivery, Engine, fork, registry};
+use vswap_units::PAGE_SIZE;
 
 use crate::rules;
 
@@ -73,8 +74,29 @@ pub fn note_signal_range((low, len): (usize, usize)) {
     SIGNAL_HIGH.fetch_max(low + len, Ordering::Relaxed);
 }
 
-/// The part of a buffer that is memory of an engine of signal delivery, as (address, length).
-pub fn signal_part(addr: usize, len: usize) -> Option<(usize, usize)> {
+/// The pages of a buffer that are memory of an engine of signal delivery.
+pub struct SignalPart {
+    engine: Arc<Engine>,
+    /// Its first address.
+    pub addr: usize,
+    /// Its bytes.
+    pub len: usize,
+}
+
+impl SignalPart {
+    /// Brings it in and keeps it there until [`SignalPart::unpin`]; false where it can only be brought in.
+    pub fn pin(&self) -> bool {
+        self.engine.pin(self.addr, self.len).is_ok()
+    }
+
+    /// Ends [`SignalPart::pin`].
+    pub fn unpin(&self) {
+        let _ = self.engine.unpin(self.addr, self.len);
+    }
+}
+
+/// What of a buffer the kernel cannot bring in by itself.
+pub fn signal_part(addr: usize, len: usize) -> Option<SignalPart> {
     let low = SIGNAL_LOW.load(Ordering::Relaxed);
     let high = SIGNAL_HIGH.load(Ordering::Relaxed);
     let (first, len) = rules::split(addr, len, low, high).inside;
@@ -85,7 +107,10 @@ pub fn signal_part(addr: usize, len: usize) -> Option<(usize, usize)> {
     let engine = registry::find_touching(first, len)?;
     let (low, bytes) = engine.range();
     let (first, len) = rules::split(first, len, low, low + bytes).inside;
-    (engine.delivery() == Delivery::Signal && len > 0).then_some((first, len))
+    // Ranges of engines are whole pages, so whole pages of the part are in them too.
+    let addr = first & !(PAGE_SIZE - 1);
+    let len = (first + len).next_multiple_of(PAGE_SIZE) - addr;
+    (engine.delivery() == Delivery::Signal).then_some(SignalPart { engine, addr, len })
 }
 
 /// The engine's descriptors, where it has them in the program's table; for calls that may not allocate.
@@ -205,14 +230,14 @@ pub fn prefetch(addr: usize, len: usize) {
     let _ = engine().map(|engine| engine.prefetch(addr, len));
 }
 
-/// Brings a range in and keeps it there until [`unpin`]. It is of any engine, the program's or a space's.
+/// Brings a range in and keeps it there until [`unpin`].
 pub fn pin(addr: usize, len: usize) -> Result<(), Errno> {
-    registry::find(addr).map_or(Ok(()), |engine| engine.pin(addr, len).map(|_| ()))
+    engine().map_or(Ok(()), |engine| engine.pin(addr, len).map(|_| ()))
 }
 
 /// Ends [`pin`].
 pub fn unpin(addr: usize, len: usize) {
-    let _ = registry::find(addr).map(|engine| engine.unpin(addr, len));
+    let _ = engine().map(|engine| engine.unpin(addr, len));
 }
 
 /// Whether this process has an engine, of `vswap run` or of a space.

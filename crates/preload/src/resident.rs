@@ -10,7 +10,8 @@ use core::ffi::{c_int, c_void};
 use libc::{iovec, msghdr};
 use vswap_units::PAGE_SIZE;
 
-use crate::{bridge, state};
+use crate::bridge::{self, SignalPart};
+use crate::state;
 
 /// Streams are cut into pieces of this size, so that a buffer larger than the
 /// budget passes.
@@ -31,7 +32,7 @@ pub fn is_needed(addr: *const c_void, len: usize) -> bool {
 
 /// Buffers kept in memory while this lives.
 pub struct Resident {
-    ranges: [(usize, usize); MOST],
+    parts: [Option<SignalPart>; MOST],
     count: usize,
     keeps: bool,
 }
@@ -40,7 +41,7 @@ impl Resident {
     /// No buffer yet.
     pub const fn none() -> Self {
         Self {
-            ranges: [(0, 0); MOST],
+            parts: [const { None }; MOST],
             count: 0,
             keeps: true,
         }
@@ -49,7 +50,7 @@ impl Resident {
     /// For calls that do not return: what is added is brought in, not kept.
     pub const fn in_passing() -> Self {
         Self {
-            ranges: [(0, 0); MOST],
+            parts: [const { None }; MOST],
             count: 0,
             keeps: false,
         }
@@ -72,20 +73,18 @@ impl Resident {
         if !state::is_signal_mode() {
             return;
         }
-        let Some((addr, len)) = bridge::signal_part(addr.addr(), len) else {
+        let Some(part) = bridge::signal_part(addr.addr(), len) else {
             return;
         };
-        // Ranges of engines are whole pages.
-        let start = addr & !(PAGE_SIZE - 1);
-        let len = (addr + len).next_multiple_of(PAGE_SIZE) - start;
+        let (addr, len) = (part.addr, part.len);
         if self.keeps
-            && let Some(slot) = self.ranges.get_mut(self.count)
-            && bridge::pin(start, len).is_ok()
+            && let Some(slot) = self.parts.get_mut(self.count)
+            && part.pin()
         {
-            *slot = (start, len);
+            *slot = Some(part);
             self.count += 1;
         }
-        touch(start, len);
+        touch(addr, len);
     }
 
     /// Brings the buffers of a vector in, as far as one message may reach.
@@ -140,8 +139,8 @@ impl Resident {
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        for &(addr, len) in self.ranges.iter().take(self.count) {
-            bridge::unpin(addr, len);
+        for part in self.parts.iter().take(self.count).flatten() {
+            part.unpin();
         }
     }
 }
