@@ -12,6 +12,7 @@
 
 mod abi;
 mod error;
+mod untold;
 
 use abi::*;
 pub use abi::{FEATURE_MOVE, FEATURE_POISON, FEATURE_SIGBUS, FEATURE_THREAD_ID};
@@ -152,9 +153,39 @@ impl Userfaultfd {
     /// counts as moved). EEXIST: a page is at `dst + done`. EBUSY: that page is
     /// shared (fork, KSM) or pinned. EINVAL: protections differ, the end of a
     /// mapping, locked memory. EAGAIN: the kernel had no luck for long.
+    ///
+    /// The caller owns both ends, and what it asks to fill is missing: so `done` is
+    /// right also where the kernel's own count is not (`untold`).
     pub fn move_pages(&self, dst: usize, src: usize, len: usize, allow_holes: bool) -> Progress {
         let mode = if allow_holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
-        self.transfer(IOC_MOVE, dst, src, len, mode)
+        let mut done = 0;
+        while done < len {
+            let (to, from, rest) = (dst + done, src + done, len - done);
+            let told = self.transfer(IOC_MOVE, to, from, rest, mode);
+            let untold = match told.error {
+                Some(Errno::EEXIST) => {
+                    self.moved_untold(to + told.done, from + told.done, rest - told.done)
+                }
+                _ => 0,
+            };
+            done += told.done + untold;
+            if told.error.is_some() && untold == 0 {
+                return Progress {
+                    done,
+                    error: told.error,
+                };
+            }
+        }
+        Progress { done, error: None }
+    }
+
+    /// Looks into an EEXIST of MOVE; nobody was woken for the pages it did not count.
+    fn moved_untold(&self, dst: usize, src: usize, len: usize) -> usize {
+        let untold = untold::moved(dst, src, len);
+        if untold > 0 {
+            let _ = self.wake(dst, untold);
+        }
+        untold
     }
 
     /// Maps the shared zero page into missing pages and wakes.

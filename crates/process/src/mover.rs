@@ -43,6 +43,8 @@ impl Engine {
             let given_back = self.frames.discard(run, stale);
             self.budget.add_pages(-(given_back as i64));
         }
+        // MOVE is to find the frames missing, or it cannot tell what it moved.
+        let mask = mask & !self.frames.present(run);
         let mut moved = 0;
         for (first, count) in runs_of(mask) {
             moved |= self.move_out_span(worker, uffd, guard, run, (first, count), patient);

@@ -230,6 +230,26 @@ fn a_move_never_overwrites_and_never_crosses_protections() {
 }
 
 #[test]
+fn a_move_counts_pages_that_the_kernel_moved_and_did_not_count() {
+    let Some(uffd) = with_move() else { return };
+    let (frames, source) = (registered(&uffd, 40), pages(40));
+    (0..40).for_each(|i| paint(&source, i, 6));
+    // As the kernel leaves them: moved already, and asked for once more.
+    for (first, count) in [(3, 2), (9, 20)] {
+        let (to, from) = (frames.addr() + first * PAGE, source.addr() + first * PAGE);
+        let run = uffd.transfer(IOC_MOVE, to, from, count * PAGE, 0);
+        assert_eq!(run, all(count));
+    }
+    let run = uffd.move_pages(frames.addr(), source.addr(), 40 * PAGE, false);
+    assert_eq!(run, all(40));
+    assert!((0..40).all(|i| is_painted(&frames, i, i, 6)));
+    assert_eq!(
+        crate::pagemap::present_pages(source.addr(), 40 * PAGE),
+        Ok(0)
+    );
+}
+
+#[test]
 fn a_forked_page_moves_only_after_it_was_populated() {
     let Some(uffd) = with_move() else { return };
     let frames = registered(&uffd, 8);
