@@ -12,6 +12,7 @@ use crate::groups::Held;
 use crate::names::Reserved;
 use crate::page_state::{Name, PageState, Tag};
 use crate::region::{BlockGuard, runs_of, slots, span};
+use crate::together::TOGETHER;
 use crate::trace::Event;
 use crate::worker::Worker;
 
@@ -48,13 +49,17 @@ impl Engine {
             let state = guard.state(slot).tractable();
             guard.set(slot, state);
         }
-        // What could not be moved now (shared since a fork, pinned by DMA) may move later.
-        if guard.mask(PageState::is_evictable) != 0 {
-            self.queue_block(block);
-        } else {
-            self.forget_if_gone(&guard);
-        }
+        self.queue_or_forget(&guard);
         dropped + moved
+    }
+
+    /// What could not be moved now (shared since a fork, pinned by DMA) may move later.
+    pub(crate) fn queue_or_forget(&self, guard: &BlockGuard<'_>) {
+        if guard.mask(PageState::is_evictable) != 0 {
+            self.queue_block(guard.index());
+        } else {
+            self.forget_if_gone(guard);
+        }
     }
 
     /// Freed pages go without being swapped.
@@ -119,19 +124,30 @@ impl Engine {
             }
             None => 0,
         };
-        match (bound, moved) {
-            (Some(_), _) => {}
-            (None, 0) => self.frames.put(run),
-            (None, _) => {
-                guard.set_frame_run(Some(run));
-                self.frames.put_cached(run, guard.index());
-            }
+        if bound.is_none() {
+            self.keep_cached(guard, run, moved);
         }
         moved.count_ones() as usize
     }
 
+    /// Ties an owned run that holds pages of the block now to it; one that holds none is given back.
+    pub(crate) fn keep_cached(&self, guard: &mut BlockGuard<'_>, run: u32, moved: u16) {
+        if moved == 0 {
+            self.frames.put(run);
+        } else {
+            guard.set_frame_run(Some(run));
+            self.frames.put_cached(run, guard.index());
+        }
+    }
+
     /// Gives moved pages their names; those left over are given back.
-    fn bind(&self, guard: &mut BlockGuard<'_>, run: u32, moved: u16, mut reserved: Reserved) {
+    pub(crate) fn bind(
+        &self,
+        guard: &mut BlockGuard<'_>,
+        run: u32,
+        moved: u16,
+        mut reserved: Reserved,
+    ) {
         for slot in slots(moved) {
             let frame = Frames::frame(run, slot);
             let Some(name) = self.layer.bind(&mut reserved, frame) else {
@@ -278,20 +294,26 @@ impl Engine {
         self.frames.put(run);
     }
 
-    /// Moves a block out and writes it out at once (an explicit `evict`).
-    pub(crate) fn evict_block(&self, worker: &mut Worker, block: usize) -> usize {
-        if !self.frames.has_empty() {
-            self.write_out_and_drop(worker);
-        }
-        self.take_block(worker, block, Patience::Background)
+    /// Moves neighbouring blocks out, and writes out what is in the way of that
+    /// (an explicit `evict`).
+    pub(crate) fn evict_blocks(&self, worker: &mut Worker, first: usize, count: usize) -> usize {
+        while self.frames.empty_runs() < count && self.write_out_and_drop(worker, TOGETHER) {}
+        self.take_blocks(worker, first, count)
     }
 
-    /// Writes the oldest cached run out and gives its pages back; true if it did.
-    pub(crate) fn write_out_and_drop(&self, worker: &mut Worker) -> bool {
-        let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
-            return false;
-        };
-        self.recycle_run(worker, run);
+    /// Writes the oldest cached runs out, `most` at most, and gives their pages
+    /// back; true if it did.
+    pub(crate) fn write_out_and_drop(&self, worker: &mut Worker, most: usize) -> bool {
+        let (mut runs, mut count) = ([0; TOGETHER], 0);
+        for place in runs.iter_mut().take(most) {
+            let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
+                break;
+            };
+            (*place, count) = (run, count + 1);
+        }
+        let written = runs.get_mut(..count).filter(|runs| !runs.is_empty());
+        let Some(runs) = written else { return false };
+        self.recycle_runs(worker, runs);
         self.room_event.signal();
         true
     }

@@ -26,10 +26,11 @@ use vswap_platform::map::AnonMap;
 use vswap_platform::sync::RankedMutex;
 use vswap_units::{BLOCK_PAGES, BLOCK_SIZE, PAGE_SIZE, rank};
 
+use crate::empty_runs::EmptyRuns;
 use crate::region::{HUGE_PAGE, runs_of, span};
 
 struct Lists {
-    empty: Vec<u32>,
+    empty: EmptyRuns,
     spare: Vec<u32>,
     cached: VecDeque<u32>,
 }
@@ -59,7 +60,7 @@ impl Frames {
             present: LazySlice::reserve(runs, runs)?,
             owner: LazySlice::reserve(runs, runs)?,
             lists: RankedMutex::new(Lists {
-                empty: (0..ids).rev().collect(),
+                empty: EmptyRuns::all(ids),
                 spare: Vec::with_capacity(runs),
                 cached: VecDeque::with_capacity(runs + 1),
             }),
@@ -169,14 +170,40 @@ impl Frames {
         u64::from((mask & !self.present(run)).count_ones())
     }
 
+    /// Gives all physical pages of owned runs back to the kernel, those of
+    /// neighbours at one go; returns how many. The runs are in order.
+    pub fn discard_all(&self, runs: &[u32]) -> u64 {
+        let before = self.present_in(runs);
+        for neighbours in runs.chunk_by(|run, next| run + 1 == *next) {
+            let first = neighbours.first().map_or(0, |run| *run as usize);
+            let (offset, len) = (first * BLOCK_SIZE, neighbours.len() * BLOCK_SIZE);
+            if self.present_in(neighbours) > 0 && self.area.discard(offset, len).is_ok() {
+                for run in neighbours {
+                    self.set_absent(*run, u16::MAX);
+                }
+            }
+        }
+        before - self.present_in(runs)
+    }
+
+    fn present_in(&self, runs: &[u32]) -> u64 {
+        let pages = runs.iter().map(|run| self.present(*run).count_ones());
+        pages.map(u64::from).sum()
+    }
+
     /// A run without physical pages.
     pub fn pop_empty(&self) -> Option<u32> {
         self.lists.lock().empty.pop()
     }
 
-    /// Is there a run without physical pages?
-    pub fn has_empty(&self) -> bool {
-        !self.lists.lock().empty.is_empty()
+    /// `count` neighbouring runs without physical pages: the first one.
+    pub fn pop_side_by_side(&self, count: usize) -> Option<u32> {
+        self.lists.lock().empty.pop_side_by_side(count)
+    }
+
+    /// How many runs have no physical pages.
+    pub fn empty_runs(&self) -> usize {
+        self.lists.lock().empty.len()
     }
 
     /// A run with physical pages whose contents nobody needs.
@@ -199,7 +226,7 @@ impl Frames {
         let is_empty = self.present(run) == 0;
         let mut lists = self.lists.lock();
         if is_empty {
-            lists.empty.push(run);
+            lists.empty.insert(run);
         } else {
             lists.spare.push(run);
         }
@@ -243,10 +270,13 @@ impl Frames {
     pub fn check(&self, problems: &mut Vec<String>) {
         let lists = self.lists.lock();
         let mut seen = vec![0u8; self.runs];
-        for run in lists.empty.iter().chain(&lists.spare).chain(&lists.cached) {
+        for run in lists.spare.iter().chain(&lists.cached) {
             if let Some(count) = seen.get_mut(*run as usize) {
                 *count += 1;
             }
+        }
+        for (run, count) in (0..).zip(&mut seen) {
+            *count += u8::from(lists.empty.contains(run));
         }
         if let Some(run) = seen.iter().position(|&count| count > 1) {
             problems.push(format!("frame run {run} is on more than one list"));
@@ -291,6 +321,25 @@ mod tests {
         assert!(frames.page_mut(run, 0).is_none());
         frames.set_present(run, 1);
         assert!(frames.page_mut(run, 0).is_some());
+    }
+
+    #[test]
+    fn runs_are_discarded_with_their_neighbours_and_no_other_is() {
+        let frames = Frames::new(6).unwrap();
+        for run in 0..6 {
+            assert_eq!(frames.pop_empty(), Some(run));
+            frames.set_present(run, 0b101 << run);
+            frames.page_mut(run, run as usize).unwrap().fill(9);
+        }
+        assert_eq!(frames.discard_all(&[0, 1, 3, 5]), 8);
+        assert_eq!(frames.present_pages(), 4);
+        for run in 0..6 {
+            let kept = [2, 4].contains(&run);
+            assert_eq!(frames.present(run) != 0, kept);
+            frames.set_present(run, u16::MAX);
+            let byte = frames.page_mut(run, run as usize).unwrap()[0];
+            assert_eq!(byte, if kept { 9 } else { 0 });
+        }
     }
 
     #[test]

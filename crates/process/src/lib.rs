@@ -1,7 +1,7 @@
 //! Process memory: a managed range of addresses whose pages can be elsewhere.
 //!
 //! A page's way out: `victims` (whom) → `reclaim` (when) → `evict` (take a
-//! block, write a run out) → `mover` (`aside` where it may not write) and
+//! block, write a run out; several by `together`) → `mover` (`aside` where it may not write) and
 //! `frames` (the staging area). Its way back: `handlers` (threads) or `signal` → `fault` (the one door) → `room` → `swap_in`.
 //! Before it is missed: `ahead`, told by `streams` and `areas`, and `prefetch`.
 //! What that says about its block: `refault` → `workingset` and `window`.
@@ -27,6 +27,7 @@ mod device_json;
 mod device_spec;
 mod devices;
 mod direct;
+mod empty_runs;
 mod engine;
 mod error;
 mod evict;
@@ -62,6 +63,7 @@ mod streams;
 mod swap_in;
 mod swapon;
 mod tick;
+mod together;
 pub mod trace;
 mod tree;
 mod values;

@@ -127,22 +127,25 @@ impl Engine {
             return true;
         }
         let _inside = self.world.enter();
-        if self.frames.cached_runs() >= self.window.runs(self.window_bounds()) {
-            return self.write_out_and_keep(worker) || self.recycle_spare(worker);
+        let cached = self.frames.cached_runs();
+        let beyond = (cached + 1).saturating_sub(self.window.runs(self.window_bounds()));
+        if beyond > 0 {
+            return self.write_out_and_keep(worker, beyond) || self.recycle_spare(worker);
         }
         match self.pop_victim() {
             Some(block) => {
-                self.take_block(worker, block, Patience::Background) > 0 || self.victims_len() > 0
+                let count = 1 + self.pop_victims_after(block);
+                self.take_blocks(worker, block, count) > 0 || self.victims_len() > 0
             }
-            None => self.write_out_and_keep(worker) || self.recycle_spare(worker),
+            None => self.write_out_and_keep(worker, 1) || self.recycle_spare(worker),
         }
     }
 
-    /// Writes the oldest cached run out; its frames wait for faults, or go when
-    /// enough wait already.
-    fn write_out_and_keep(&self, worker: &mut Worker) -> bool {
+    /// Writes the oldest cached run out, whose frames wait for faults; or where
+    /// enough wait already, up to `most` runs, and their frames go.
+    fn write_out_and_keep(&self, worker: &mut Worker, most: usize) -> bool {
         if self.frames.spare_runs() >= self.spare_target() {
-            return self.recycle_spare(worker) | self.write_out_and_drop(worker);
+            return self.recycle_spare(worker) | self.write_out_and_drop(worker, most);
         }
         let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
             return false;

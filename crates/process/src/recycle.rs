@@ -12,23 +12,28 @@ use crate::region::{runs_of, span};
 use crate::worker::Worker;
 
 impl Engine {
-    /// Gives an owned run's pages to the log if it takes them, else to the kernel.
-    pub(crate) fn recycle_run(&self, worker: &Worker, run: u32) {
-        for (first, count) in runs_of(self.frames.present(run)) {
-            if self.give_to_log(worker, run, (first, count)) < count {
-                break;
+    /// Gives owned runs' pages to the log as far as it takes them, else to the kernel.
+    pub(crate) fn recycle_runs(&self, worker: &Worker, runs: &mut [u32]) {
+        for &run in &*runs {
+            for (first, count) in runs_of(self.frames.present(run)) {
+                if self.give_to_log(worker, run, (first, count)) < count {
+                    break;
+                }
             }
         }
-        self.empty_run(run);
+        runs.sort_unstable();
+        let given_back = self.frames.discard_all(runs);
+        self.budget.add_pages(-(given_back as i64));
+        runs.iter().for_each(|run| self.frames.put(*run));
     }
 
-    /// The same with a spare run; false when there is none, or it was empty.
+    /// The same with a spare run: false when there is none, or it was empty.
     pub(crate) fn recycle_spare(&self, worker: &Worker) -> bool {
         let Some(run) = self.frames.pop_spare() else {
             return false;
         };
         let had = self.frames.present(run);
-        self.recycle_run(worker, run);
+        self.recycle_runs(worker, &mut [run]);
         had != 0
     }
 

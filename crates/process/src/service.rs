@@ -22,6 +22,7 @@ use vswap_platform::sync::{Event, RankedMutex};
 use vswap_platform::thread;
 use vswap_space::GroupId;
 use vswap_store::Tiers;
+use vswap_units::BLOCK_PAGES;
 
 use crate::ahead::ahead_main;
 use crate::change::Changes;
@@ -31,6 +32,7 @@ use crate::engine::Engine;
 use crate::error::StartError;
 use crate::handlers::{MAX_HANDLERS, fault_main};
 use crate::publish::Publisher;
+use crate::together::TOGETHER;
 
 /// Asked by program threads that may hold the run allocator's lock.
 const ASKING_RANK: u8 = 27;
@@ -234,15 +236,14 @@ impl Engine {
     /// Moves out and writes out every block of a range.
     fn evict_range(&self, worker: &mut crate::worker::Worker, first: usize, count: usize) -> u64 {
         let before = self.counters.moved_out_pages.get();
-        let blocks =
-            first / vswap_units::BLOCK_PAGES..(first + count).div_ceil(vswap_units::BLOCK_PAGES);
-        for block in blocks {
+        let end = (first + count).div_ceil(BLOCK_PAGES);
+        for block in (first / BLOCK_PAGES..end).step_by(TOGETHER) {
             let _inside = self.world.enter();
-            self.evict_block(worker, block);
+            self.evict_blocks(worker, block, TOGETHER.min(end - block));
         }
         loop {
             let _inside = self.world.enter();
-            if !self.write_out_and_drop(worker) {
+            if !self.write_out_and_drop(worker, TOGETHER) {
                 break;
             }
         }

@@ -175,6 +175,18 @@ impl Victims {
         Some(block as usize)
     }
 
+    /// Takes this block if it is the next one of the inactive queue.
+    pub fn pop_if_next(&self, block: usize) -> bool {
+        let mut lists = self.lists.lock();
+        let block = block as u32;
+        let is_next = lists.inactive.head() == Some(block);
+        if is_next {
+            let flags = self.remove(&mut lists, block);
+            self.links.set_flags(block, flags & COOLED);
+        }
+        is_next
+    }
+
     /// A block has nothing to take any more.
     pub fn forget(&self, block: usize) {
         let block = block as u32;

@@ -7,6 +7,7 @@ use vswap_space::GroupId;
 use vswap_store::MAX_GROUPS;
 
 use crate::engine::Engine;
+use crate::together::TOGETHER;
 use crate::victims::Victims;
 
 /// A turn takes this part of a queue.
@@ -51,6 +52,15 @@ impl Engine {
             self.next_turn(at);
         }
         None
+    }
+
+    /// Takes the victims that lie right after `block`, as far as they are next
+    /// anyway; returns how many. (Groups take turns by the block.)
+    pub(crate) fn pop_victims_after(&self, block: usize) -> usize {
+        let most = if self.groups.any() { 1 } else { TOGETHER };
+        (1..most)
+            .take_while(|by| self.victims.pop_if_next(block + by))
+            .count()
     }
 
     fn next_turn(&self, at: usize) {
