@@ -14,10 +14,10 @@
 //! **If this is wrong** (the program stops short), one window of pages (a 256th
 //! of the budget, [`DEEPEST`] blocks at most) has displaced others.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod requests;
 
-use vswap_platform::sync::Event;
+use std::sync::Arc;
+
 use vswap_platform::thread;
 use vswap_platform::uffd::Userfaultfd;
 use vswap_space::GroupId;
@@ -25,96 +25,20 @@ use vswap_units::{BLOCK_PAGES, BLOCK_SIZE};
 
 use crate::areas;
 use crate::engine::Engine;
+use crate::names::Rests;
 use crate::page_state::Tag;
 use crate::region::{BlockGuard, span};
 use crate::trace::Event as Traced;
 use crate::worker::Worker;
 
+pub(crate) use requests::Ahead;
+use requests::Request;
+
 /// Blocks of one window at most, and the part of the budget it may be.
 const DEEPEST: usize = areas::WIDEST;
 const PART: u64 = 256;
-/// Requests that wait at a time; more replace the oldest ones.
-const REQUESTS: usize = 16;
-
-/// Blocks to bring in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Request {
-    first: usize,
-    count: usize,
-    /// Never touched yet, rather than swapped out.
-    fresh: bool,
-}
-
-/// Bits of a request's word below its first block: how many blocks, and what kind.
-const COUNT_BITS: u32 = 8;
-const FRESH: u64 = 1 << (COUNT_BITS - 1);
-
-impl Request {
-    fn bits(self) -> u64 {
-        let fresh = if self.fresh { FRESH } else { 0 };
-        (self.first as u64) << COUNT_BITS | fresh | self.count as u64
-    }
-
-    fn from_bits(bits: u64) -> Option<Self> {
-        let count = (bits & (FRESH - 1)) as usize;
-        (count != 0).then_some(Self {
-            first: (bits >> COUNT_BITS) as usize,
-            count,
-            fresh: bits & FRESH != 0,
-        })
-    }
-
-    /// The blocks in the order 0, 2, 1, 4, 3, ...: a program that is as fast as
-    /// its read-ahead would fault on the very block that is being brought in, and
-    /// wait for it. So the one after the next is brought in, while the program
-    /// does the next by its own fault; a slower program finds that one done too.
-    fn every_second_one_first(self) -> impl Iterator<Item = usize> {
-        let pairs = (1..self.count.max(1)).step_by(2);
-        let after_the_first = pairs.flat_map(|odd| [odd + 1, odd]);
-        std::iter::once(0)
-            .chain(after_the_first)
-            .filter(move |at| *at < self.count)
-            .map(move |at| self.first + at)
-    }
-}
-
-/// What faults have asked for.
-#[derive(Default)]
-pub(crate) struct Ahead {
-    /// Requests' words; 0 is none.
-    requests: [AtomicU64; REQUESTS],
-    next: AtomicUsize,
-    asked: Event,
-}
-
-impl Ahead {
-    fn ask(&self, request: Request) {
-        let index = self.next.fetch_add(1, Ordering::Relaxed) % REQUESTS;
-        if let Some(place) = self.requests.get(index) {
-            place.store(request.bits(), Ordering::Release);
-            self.asked.signal();
-        }
-    }
-
-    /// The request that has waited longest.
-    fn take(&self) -> Option<Request> {
-        let oldest = self.next.load(Ordering::Relaxed) % REQUESTS;
-        let (newer, older) = self.requests.split_at_checked(oldest)?;
-        let mut by_age = older.iter().chain(newer);
-        by_age.find_map(|place| Request::from_bits(place.swap(0, Ordering::Acquire)))
-    }
-
-    /// Wakes the thread, to see that it is to end.
-    pub(crate) fn wake(&self) {
-        self.asked.signal();
-    }
-
-    /// In a forked child: the thread is gone.
-    pub(crate) fn reset_in_child(&self) {
-        self.asked.after_fork_in_child();
-        while self.take().is_some() {}
-    }
-}
+/// Blocks after the one being read that a fault looks at for one to read itself.
+const LOOKED_AT: usize = 2;
 
 /// The thread.
 pub(crate) fn ahead_main(engine: Arc<Engine>) {
@@ -198,19 +122,46 @@ impl Engine {
             }
             let _inside = self.world.enter();
             if let Some(mut guard) = self.region.try_lock(block) {
-                self.read_block_ahead(worker, &uffd, &mut guard);
+                self.ahead.set_reading(request, Some(block));
+                let out = self.read_from_elsewhere(&guard);
+                self.read_block_ahead(worker, &uffd, &mut guard, out);
+                self.ahead.set_reading(request, None);
             }
         }
     }
 
-    /// Brings in what is out of a block.
+    /// For a fault on a page that is just being read ahead: brings in a block that
+    /// is to be read after it, as far as that takes no I/O, instead of waiting. A
+    /// program as fast as its read-ahead has both CPUs decoding that way.
+    pub(crate) fn help_read_ahead(&self, worker: &mut Worker, uffd: &Userfaultfd, page: usize) {
+        let Some(after) = self.ahead.after(page / BLOCK_PAGES) else {
+            return;
+        };
+        let group = self.region.group_of(page / BLOCK_PAGES);
+        let reach = self.streams.reach(page, self.deepest_window(group));
+        self.ask_ahead(reach.ahead_from, reach.ahead_blocks, false);
+        for block in after.take(LOOKED_AT) {
+            if !self.may_go_on(block) {
+                return;
+            }
+            let Some(mut guard) = self.region.try_lock(block) else {
+                continue;
+            };
+            let out = self.resting(&guard, |rests| rests == Rests::Ram);
+            if out != 0 {
+                return self.read_block_ahead(worker, uffd, &mut guard, out);
+            }
+        }
+    }
+
+    /// Brings in the pages `out` of a block.
     fn read_block_ahead(
         &self,
         worker: &mut Worker,
         uffd: &Userfaultfd,
         guard: &mut BlockGuard<'_>,
+        out: u16,
     ) {
-        let out = self.read_from_elsewhere(guard);
         if out == 0 {
             return;
         }
@@ -262,26 +213,5 @@ impl Engine {
         self.counters.ahead_zero_fill_pages.add(put);
         let page = guard.index() * BLOCK_PAGES + slot;
         self.trace.end(began, Traced::ZeroFill, page as u64);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_taken_once_in_order_and_the_oldest_give_way() {
-        let ahead = Ahead::default();
-        assert_eq!(ahead.take(), None);
-        let request = |number: usize| Request {
-            first: 100 + number,
-            count: 7,
-            fresh: number.is_multiple_of(2),
-        };
-        (0..REQUESTS + 2).for_each(|number| ahead.ask(request(number)));
-        let taken: Vec<_> = std::iter::from_fn(|| ahead.take()).collect();
-        let expected: Vec<_> = (2..REQUESTS + 2).map(request).collect();
-        assert_eq!(taken, expected);
-        assert_eq!(ahead.take(), None);
     }
 }

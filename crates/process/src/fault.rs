@@ -61,7 +61,11 @@ impl Engine {
             return Outcome::Failed;
         };
         let (block, slot) = (page / BLOCK_PAGES, page % BLOCK_PAGES);
-        let Some(mut guard) = self.region.lock_for_fault(block) else {
+        let guard = self.region.try_lock(block).or_else(|| {
+            self.help_read_ahead(worker, &uffd, page);
+            self.region.lock_for_fault(block)
+        });
+        let Some(mut guard) = guard else {
             return Outcome::NotOurs;
         };
         let state = guard.state(slot);

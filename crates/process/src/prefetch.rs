@@ -83,11 +83,17 @@ impl Engine {
 
     /// The pages of a block whose bytes have to be read: they are not in frames.
     pub(crate) fn read_from_elsewhere(&self, guard: &BlockGuard<'_>) -> u16 {
+        self.resting(guard, |rests| rests != Rests::Frame)
+    }
+
+    /// The pages of a block that are out and rest where `test` says.
+    pub(crate) fn resting(&self, guard: &BlockGuard<'_>, test: fn(Rests) -> bool) -> u16 {
         self.layer
             .note_looks(guard.tagged(Tag::Swapped).count_ones());
         guard.mask(|state| {
-            let rests = state.name().map(|name| self.layer.rests(name));
-            rests.is_some_and(|rests| rests != Rests::Frame)
+            state
+                .name()
+                .is_some_and(|name| test(self.layer.rests(name)))
         })
     }
 
