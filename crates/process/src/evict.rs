@@ -12,7 +12,6 @@ use crate::groups::Held;
 use crate::names::Reserved;
 use crate::page_state::{Name, PageState, Tag};
 use crate::region::{BlockGuard, runs_of, slots, span};
-use crate::together::TOGETHER;
 use crate::trace::Event;
 use crate::worker::Worker;
 
@@ -292,30 +291,6 @@ impl Engine {
         let given_back = self.frames.discard(run, u16::MAX);
         self.budget.add_pages(-(given_back as i64));
         self.frames.put(run);
-    }
-
-    /// Moves neighbouring blocks out, and writes out what is in the way of that
-    /// (an explicit `evict`).
-    pub(crate) fn evict_blocks(&self, worker: &mut Worker, first: usize, count: usize) -> usize {
-        while self.frames.empty_runs() < count && self.write_out_and_drop(worker, TOGETHER) {}
-        self.take_blocks(worker, first, count)
-    }
-
-    /// Writes the oldest cached runs out, `most` at most, and gives their pages
-    /// back; true if it did.
-    pub(crate) fn write_out_and_drop(&self, worker: &mut Worker, most: usize) -> bool {
-        let (mut runs, mut count) = ([0; TOGETHER], 0);
-        for place in runs.iter_mut().take(most) {
-            let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
-                break;
-            };
-            (*place, count) = (run, count + 1);
-        }
-        let written = runs.get_mut(..count).filter(|runs| !runs.is_empty());
-        let Some(runs) = written else { return false };
-        self.recycle_runs(worker, runs);
-        self.room_event.signal();
-        true
     }
 
     /// What a block of the program's range forgets when it is discarded:

@@ -30,6 +30,30 @@ pub(crate) const TOGETHER: usize = 4;
 type Whole<'a> = (BlockGuard<'a>, Reserved);
 
 impl Engine {
+    /// Moves neighbouring blocks out, and writes out what is in the way of that
+    /// (an explicit `evict`).
+    pub(crate) fn evict_blocks(&self, worker: &mut Worker, first: usize, count: usize) -> usize {
+        while self.frames.empty_runs() < count && self.write_out_and_drop(worker, TOGETHER) {}
+        self.take_blocks(worker, first, count)
+    }
+
+    /// Writes the oldest cached runs out, `most` at most, and gives their pages
+    /// back; true if it did.
+    pub(crate) fn write_out_and_drop(&self, worker: &mut Worker, most: usize) -> bool {
+        let (mut runs, mut count) = ([0; TOGETHER], 0);
+        for place in runs.iter_mut().take(most) {
+            let Some(run) = self.write_out_oldest(worker, Patience::Background) else {
+                break;
+            };
+            (*place, count) = (run, count + 1);
+        }
+        let written = runs.get_mut(..count).filter(|runs| !runs.is_empty());
+        let Some(runs) = written else { return false };
+        self.recycle_runs(worker, runs);
+        self.room_event.signal();
+        true
+    }
+
     /// Takes `count` blocks from `first` on; returns how many pages left their
     /// places (moved, or freed ones dropped).
     pub(crate) fn take_blocks(&self, worker: &Worker, first: usize, count: usize) -> usize {
