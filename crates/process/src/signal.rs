@@ -30,7 +30,7 @@ const fn libc_sigbus() -> i32 {
 }
 
 fn on_fault(fault: &FaultSignal) -> Verdict {
-    let Some(engine) = registry::find(fault.addr) else {
+    let Some(engine) = registry::find_in_handler(fault.addr) else {
         return Verdict::NotOurs;
     };
     engine.wait_until_armed();
