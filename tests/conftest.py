@@ -18,6 +18,7 @@ from support.live import flights_command
 from support.sizes import full_sizes, model_seconds
 
 FULL_SECONDS = 4000
+FULL_SESSION_SECONDS = 24 * 3600
 BESIDE_MODEL_SECONDS = 600
 """What a test against the model may take beyond the time it was given: a life that goes wrong is made small."""
 
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="programs at full size (minutes each)")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """The size is asked for at import, before any fixture, so it travels in the environment."""
     # A shell's background job starts with these ignored, and our children would inherit that.
@@ -36,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if config.getoption("--full"):
         os.environ["VSWAP_TEST_FULL"] = "1"
+        config.option.session_timeout = config.option.session_timeout or FULL_SESSION_SECONDS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """What takes as long as it was told is not stuck: no stacks are printed in the middle of it."""
-    if item.get_closest_marker("model_seconds") and model_seconds():
+    if full_sizes() or (item.get_closest_marker("model_seconds") and model_seconds()):
         faulthandler.cancel_dump_traceback_later()
     return (yield)
 
