@@ -13,6 +13,7 @@ from support.child import Child
 PRELUDE = """
 import json
 import os
+import time
 from pathlib import Path
 import numpy as np
 import vswap
@@ -29,11 +30,13 @@ def end():
     assert not wrong.any()
     assert space.check() == (), space.check()
 def handlers_by_cpu():
-    found = {}
-    for task in Path("/proc/self/task").iterdir():
-        if (task / "comm").read_text().startswith("vswap-fault/"):
-            (cpu,) = os.sched_getaffinity(int(task.name))
-            found[cpu] = task
+    found, until = {}, time.monotonic() + 30
+    while len(found) < 2:  # each names itself and goes to its CPU when it first runs
+        assert time.monotonic() < until, found
+        for task in Path("/proc/self/task").iterdir():
+            cpus = os.sched_getaffinity(int(task.name))
+            if len(cpus) == 1 and (task / "comm").read_text().startswith("vswap-fault/"):
+                found[cpus.pop()] = task
     return found
 def sleeps(task):
     lines = (task / "status").read_text().splitlines()
