@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,14 @@ for line in sys.stdin:
     for row in rows:
         whole.update(row)
     print(whole.hexdigest(), flush=True)
+"""
+LEADERLESS = f"""
+import ctypes, threading
+{FILL}
+def work():
+{textwrap.indent(WORK, "    ")}
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
 """
 SPACES = """
 import numpy as np, sys, vswap
@@ -265,6 +274,28 @@ def test_a_program_ends_with_its_last_thread_while_clients_come_and_go(
             assert sum(one.result() for one in asking) > 0
     assert said == "memory is whole\nand exit was called\n"
     assert process.returncode == 0
+
+
+def test_a_program_whose_first_thread_has_ended_is_found_and_told_of_like_any_other() -> None:
+    running = Running(
+        *under_vswap("--ram", "32M", "--swap", "none"), sys.executable, "-c", LEADERLESS
+    )
+    try:
+        before = running.work()
+        until = time.monotonic() + 20
+        while ") Z " not in (Path("/proc") / str(running.pid) / "stat").read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        done = CLI.cli("check", "--pid", str(running.pid))
+        assert done.returncode == 0, done.stderr
+        assert "every law holds" in done.stdout
+        told = CLI.cli("stat", "--pid", str(running.pid))
+        assert told.returncode == 0, told.stderr
+        assert "python" in told.stdout
+        assert CLI.cli("set", "--pid", str(running.pid), "--ram", "40M").returncode == 0
+        assert running.work() == before
+    finally:
+        running.end()
 
 
 def test_a_program_that_closes_every_descriptor_can_still_be_asked() -> None:

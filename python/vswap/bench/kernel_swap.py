@@ -135,6 +135,12 @@ class Loops:
         """Put the calling process into the cgroup: for a child before it becomes the command."""
         (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
+    def oom_kills(self) -> int:
+        """How often the kernel has killed in the cgroup for want of memory."""
+        name = "memory.oom_control" if self._version == 1 else "memory.events"
+        lines = (self.group / name).read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
     def reclaim(self, size: int) -> None:
         """Have the kernel take `size` bytes from the cgroup's processes, the swap cache among them."""
         # EAGAIN: it found less.

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,13 @@ MIB = 1 << 20
 MOST_PERCENT = 40.0
 """Of the bytes that kernel swap writes a page that is evicted, what vswap may write."""
 JOB_SECONDS = 900
+TRIES = 3
+"""For the kernel: in a small cgroup it now and then finds no page to put out although there is swap, and kills the job."""
 DEVICE_PER_DATA = 3
+
+
+class JobFailedError(RuntimeError):
+    """The job did not end well: with kernel swap it may have been killed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Outcome:
     merged: int
     whole_percent: float | None
     """Bytes written in whole segments, of all; None: it has no segments."""
+    killed: int = 0
+    """How often the job was killed for want of memory before it ended."""
 
     @property
     def bytes_per_page(self) -> float:
@@ -59,7 +67,20 @@ class Outcome:
 
 
 def with_kernel(loops: Loops, command: Sequence[str]) -> Outcome:
-    """Run the job in the cgroup, with kernel swap."""
+    """Run the job in the cgroup, with kernel swap; again where the kernel killed it for want of memory."""
+    for killed in range(TRIES):
+        before = loops.oom_kills()
+        try:
+            return _once_with_kernel(loops, command, killed)
+        except JobFailedError:
+            if loops.oom_kills() == before:
+                raise
+        print("kernel swap: the kernel killed the job for want of memory", file=sys.stderr)
+    message = f"kernel swap cannot keep the job in so little memory ({TRIES} times killed): give --ram-mib more"
+    raise Unavailable(message)
+
+
+def _once_with_kernel(loops: Loops, command: Sequence[str], killed: int) -> Outcome:
     device = loops.swapon()
     try:
         before, pages = written_to(device), pages_swapped_out()
@@ -67,7 +88,7 @@ def with_kernel(loops: Loops, command: Sequence[str]) -> Outcome:
         spent, pages = written_to(device) - before, pages_swapped_out() - pages
     finally:
         loops.swapoff()
-    return _outcome("kernel swap", output, pages, spent, None)
+    return replace(_outcome("kernel swap", output, pages, spent, None), killed=killed)
 
 
 def with_vswap(loops: Loops, ram: int, command: Sequence[str]) -> Outcome:
@@ -102,7 +123,7 @@ def _run(command: Sequence[str], before: Callable[[], None] | None) -> str:
     )
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise RuntimeError(f"the job ended with {done.returncode}: {last[0]}")
+        raise JobFailedError(f"the job ended with {done.returncode}: {last[0]}")
     return done.stdout
 
 
@@ -170,6 +191,9 @@ def show(outcomes: Sequence[Outcome], ram: int) -> None:
             "none" if share is None else f"{share:.1f} %",
         )
     console.print(table)
+    for one in outcomes:
+        if one.killed:
+            console.print(f"{one.name}: killed for want of memory {one.killed} times before that.")
     percent = percent_of(*outcomes)
     met = "[green]met[/]" if percent <= MOST_PERCENT else "[red]not met[/]"
     console.print(

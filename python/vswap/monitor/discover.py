@@ -62,7 +62,7 @@ def _why_not(proc: str, pid: int) -> str:
     """Say why nothing was found at a pid."""
     if not os.path.isdir(f"{proc}/{pid}"):
         return f"there is no process {pid}"
-    if not os.access(f"{proc}/{pid}/fd", os.R_OK):
+    if not os.access(f"{living(pid, proc)}/fd", os.R_OK):
         return f"process {pid} belongs to somebody else; ask as its owner or as root"
     return f"process {pid} does not run under vswap, or has not allocated anything managed yet"
 
@@ -137,9 +137,26 @@ def _read(path: str) -> str:
         return ""
 
 
+def living(pid: int, proc: str = "/proc") -> str:
+    """Return the directory that tells of a process: its own, or a thread's where the first thread has ended.
+
+    The kernel tells hardly anything of a thread that has ended, although the process lives until its last.
+    """
+    own = f"{proc}/{pid}"
+    if not _ended(own):
+        return own
+    threads = (f"{own}/task/{name}" for name in _names(f"{own}/task"))
+    return next((thread for thread in threads if not _ended(thread)), own)
+
+
+def _ended(directory: str) -> bool:
+    """Say whether a thread waits for no more than to be forgotten."""
+    return _read(f"{directory}/stat").rpartition(")")[2].lstrip()[:1] in {"Z", "X"}
+
+
 def command_of(pid: int, proc: str = "/proc") -> str:
     """Return the command of a process, as short as it can be told apart by."""
-    directory = f"{proc}/{pid}"
+    directory = living(pid, proc)
     words = _read(f"{directory}/cmdline").rstrip("\0").split("\0")
     if not words[0]:
         return _read(f"{directory}/comm").strip()

@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from vswap.errors import ConfigError, VswapError
-from vswap.monitor.discover import command_of, programs, programs_of
+from vswap.monitor.discover import command_of, living, programs, programs_of
 
 _LISTENING = 0x10000
 """The flag of a listening socket in /proc/PID/net/unix."""
@@ -81,7 +81,8 @@ def endpoints_of(pid: int, proc: str = "/proc") -> list[Endpoint]:
     """Return the engines of one process, none where it has none or is not seen."""
     try:
         base = f"vswap/{_inner_pid(pid, proc)}/{_start_ticks(pid, proc)}"
-        with open(f"{proc}/{pid}/net/unix", encoding="utf-8", errors="replace") as file:
+        unix = f"{living(pid, proc)}/net/unix"
+        with open(unix, encoding="utf-8", errors="replace") as file:
             names = set(_listening(file.read()))
     except (OSError, ValueError, IndexError):
         return []
@@ -122,7 +123,8 @@ def _start_ticks(pid: int, proc: str) -> int:
 def _why_unreachable(pid: int, proc: str) -> str:
     """Say why a program with an engine has no socket for us."""
     try:
-        elsewhere = os.readlink(f"{proc}/{pid}/ns/net") != os.readlink(f"{proc}/self/ns/net")
+        theirs = os.readlink(f"{living(pid, proc)}/ns/net")
+        elsewhere = theirs != os.readlink(f"{proc}/self/ns/net")
     except OSError:
         elsewhere = False
     if elsewhere:

@@ -1,6 +1,7 @@
 //! What is done for each request. What takes long tells its caller how far it
 //! is and ends when the caller leaves.
 
+use vswap_platform::sync::Event;
 use vswap_store::device::DeviceInfo;
 
 use super::answer::Json;
@@ -16,6 +17,8 @@ const PROTOCOL: u32 = 1;
 const BROKEN_MOST: usize = 100;
 /// Bytes drained between two looks at the caller.
 const DRAIN_PORTION: u64 = 8 << 20;
+/// Between two looks at whose turn it is.
+const TURN_NS: u64 = 5_000_000;
 
 /// Does what is asked.
 ///
@@ -79,12 +82,19 @@ fn drain(engine: &Engine, path: &str, bytes: u64, caller: &mut Caller<'_>) -> Re
     Ok(Json::Object(vec![("moved_bytes", Json::number(moved))]))
 }
 
-/// The program stands still meanwhile, so not for somebody who has left.
+/// The program stands still meanwhile, so not for somebody who has left, and not all the time.
 fn check(engine: &Engine, caller: &mut Caller<'_>) -> Result<Json, String> {
-    if !caller.go_on(0, engine.own_bytes()) {
-        return Err("nobody waits for the answer".into());
-    }
+    let turn = loop {
+        if !caller.go_on(0, engine.own_bytes()) {
+            return Err("nobody waits for the answer".into());
+        }
+        match engine.control.checks.take() {
+            Some(turn) => break turn,
+            None => Event::new().wait(TURN_NS),
+        };
+    };
     let broken = engine.check();
+    drop(turn);
     let told = broken.iter().take(BROKEN_MOST).map(Json::text);
     Ok(Json::Object(vec![
         ("broken_count", Json::number(broken.len() as u64)),

@@ -19,5 +19,6 @@ mod lines;
 mod request;
 pub mod slots;
 pub mod thread;
+mod turns;
 
 pub use answer::Json;

@@ -6,6 +6,8 @@ use vswap_platform::sync::RankedMutex;
 use vswap_platform::thread::Thread;
 use vswap_platform::unix;
 
+use super::turns::Turns;
+
 /// Clients at once; one more is told to come again.
 pub const MOST: usize = 4;
 
@@ -21,6 +23,8 @@ pub struct Slots {
     number: AtomicU32,
     taken: [AtomicBool; MOST],
     threads: RankedMutex<[Option<Thread>; MOST], THREADS_RANK>,
+    /// Of checks, which hold the program still.
+    pub(super) checks: Turns,
 }
 
 impl Default for Slots {
@@ -30,6 +34,7 @@ impl Default for Slots {
             number: AtomicU32::new(0),
             taken: [const { AtomicBool::new(false) }; MOST],
             threads: RankedMutex::new([const { None }; MOST]),
+            checks: Turns::default(),
         }
     }
 }
@@ -117,6 +122,7 @@ impl Slots {
         for taken in &self.taken {
             taken.store(false, Ordering::Relaxed);
         }
+        self.checks.reset_in_child();
     }
 }
 
