@@ -14,7 +14,7 @@ from support.program import Finished, Managed, run
 from support.sizes import MIB, budget_for, sized
 
 TEXT_MIB = sized(24, 700)
-XZ_MIB = sized(2, 200)
+XZ_MIB = sized(2, 6)
 PLAIN = {"LC_ALL": "C"}
 XZ_WITHOUT_SWAP = 0.75
 """Its hash tables shrink less than two times."""

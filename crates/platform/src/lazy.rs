@@ -1,7 +1,7 @@
 //! Huge tables that cost nothing until used: an array in address space whose
 //! pages appear at the first touch and can be given back.
 
-use crate::{errno::Errno, map, map::AnonMap};
+use crate::{cache, errno::Errno, map, map::AnonMap};
 use bytemuck::Zeroable;
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -81,6 +81,13 @@ impl<T: Zeroable + Sync> LazySlice<T> {
         // SAFETY: the element lies in the mapping, is aligned, and its bytes
         // are zero (valid by Zeroable) or were written through `&T`.
         Some(unsafe { &*(self.map.addr() as *const T).add(index) })
+    }
+
+    /// Has an element that is about to be used brought near.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        let addr = self.map.addr() + index.wrapping_mul(size_of::<T>());
+        cache::prefetch(addr, size_of::<T>());
     }
 
     /// Several neighbours at once.

@@ -9,6 +9,7 @@
 )]
 
 pub mod arena;
+pub mod cache;
 pub mod clock;
 pub mod codec;
 pub mod errno;

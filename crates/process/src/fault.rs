@@ -36,6 +36,7 @@ impl Engine {
         let Some(page) = self.region.page_of(addr) else {
             return Outcome::NotOurs;
         };
+        self.region.prefetch(page);
         let started = now_ns();
         self.wait_for_room(worker, page);
         self.admit_to_group(worker, page);

@@ -154,6 +154,15 @@ impl Names {
         }
     }
 
+    /// Where a page's bytes are, as a hint; those in compressed RAM, which are to be read next, are brought near meanwhile.
+    pub fn rests_and_prefetch(&self, name: Name) -> Rests {
+        let rests = self.rests(name);
+        if let (Self::Virtual(layer), Rests::Ram, Some(entry)) = (self, rests, entry(name)) {
+            layer.prefetch(layer.hint(entry));
+        }
+        rests
+    }
+
     /// Where a page's bytes are, as a hint.
     pub fn rests(&self, name: Name) -> Rests {
         let layer = match self {

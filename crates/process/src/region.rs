@@ -127,6 +127,17 @@ impl Region {
         GroupId::new(usize::from(bits)).unwrap_or(GroupId::ROOT)
     }
 
+    /// What is about to be looked at of a page and its block is brought near: nothing of it was used for long.
+    #[inline]
+    pub fn prefetch(&self, page: usize) {
+        let block = page / BLOCK_PAGES;
+        self.blocks.prefetch(block);
+        for half in [0, BLOCK_PAGES / 2] {
+            self.states.prefetch(block * BLOCK_PAGES + half);
+        }
+        self.payers.prefetch(block);
+    }
+
     /// Locks a block; `None` for a block that does not exist.
     pub fn lock(&self, block: usize) -> Option<BlockGuard<'_>> {
         let guard = self.blocks.get(block)?.lock();

@@ -32,7 +32,7 @@ impl Engine {
         let page = guard.index() * BLOCK_PAGES + slot;
         let began = self.trace.begin();
         self.layer.note_looks(1);
-        if self.layer.rests(name) == Rests::Frame {
+        if self.layer.rests_and_prefetch(name) == Rests::Frame {
             let outcome = self.take_back(uffd, guard, slot);
             self.trace.end(began, Event::TakeBack, page as u64);
             return outcome;

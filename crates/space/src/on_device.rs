@@ -28,6 +28,13 @@ impl SwapLayer {
             .is_some_and(|object| !self.store.is_in_ram(object))
     }
 
+    /// What [`SwapLayer::hint`] said is about to be read: brings it near, if it is in RAM.
+    pub fn prefetch(&self, backing: Backing) {
+        if let Some(object) = self.object_in(backing) {
+            self.store.prefetch(object);
+        }
+    }
+
     /// The device the page is on.
     #[must_use]
     pub fn device_of(&self, entry: EntryId) -> Option<OnDevice> {

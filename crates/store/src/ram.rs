@@ -10,6 +10,7 @@ mod filling;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::Zeroable;
+use vswap_platform::cache;
 use vswap_platform::errno::Errno;
 use vswap_platform::lazy::LazySlice;
 use vswap_platform::map::{self, AnonMap};
@@ -206,6 +207,12 @@ impl RamPool {
             return None;
         }
         self.memory.slice(offset_of(slot) + offset, length)
+    }
+
+    /// Brings bytes of a slot near, whoever has it.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32, offset: usize, length: usize) {
+        cache::prefetch(self.memory.addr() + offset_of(slot) + offset, length);
     }
 
     /// Bytes of a slot from `offset` to its end, for writing. **Context**: the

@@ -117,6 +117,15 @@ impl Store {
         matches!(word.map(Word::rest), Some(Rest::Ram(_)))
     }
 
+    /// The object is about to be read: brings its bytes near, if they are in RAM.
+    pub fn prefetch(&self, at: Stored) {
+        let row = self.table.get(at.location.segment);
+        if let Some(Rest::Ram(slot)) = row.map(|row| row.word.load().rest()) {
+            let bytes = HEADER_BYTES + usize::from(at.stored_bytes);
+            self.ram.prefetch(slot, at.location.offset(), bytes);
+        }
+    }
+
     /// The device the object is on now, by its number. A hint: it may move at once.
     #[must_use]
     pub fn device_of(&self, at: Stored) -> Option<u8> {
