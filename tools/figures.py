@@ -30,6 +30,8 @@ FITTING_TURNS = 11
 NOTHING = ["/bin/true"]
 NOTHING_TURNS = 21
 BENCH = ("vswap-thread", "vswap-signal", "zram-lz4")
+BENCH_TURNS = 15
+"""Of five turns the medians still differ by a twentieth from run to run, on a machine that others use too."""
 
 
 def sentence(figures: dict[str, Any]) -> str:
@@ -114,13 +116,14 @@ def measure_start() -> dict[str, Any]:
 
 def measure_bench() -> dict[str, Any]:
     """Medians of `vswap bench` against the kernel's zram, measured in one run."""
-    command = [VSWAP[0], "bench", "--json", *BENCH]
+    command = [VSWAP[0], "bench", "--json", "--repeats", str(BENCH_TURNS), *BENCH]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"figures: the bench failed\n{done.stderr}")
     record = json.loads(done.stdout)
     return {
         "date": time.strftime("%Y-%m-%d"),
+        "turns": BENCH_TURNS,
         "machine": record["machine"],
         "contenders": {
             result["contender"]: {
