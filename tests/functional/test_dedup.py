@@ -9,8 +9,11 @@ import pytest
 
 from support.capability import delivery
 from support.child import Child
+from support.soon import SOON
 
-PRELUDE = """
+PRELUDE = (
+    SOON
+    + """
 import gc, os, time
 import numpy as np
 import vswap
@@ -28,15 +31,11 @@ def copy_of(frame):
 def put_out(space, frame):
     for column in frame.values():
         space.evict(column)
-def soon(condition):
-    until = time.monotonic() + 60
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert condition()
 def assert_equal(frame, wanted):
     for name, column in wanted.items():
         assert np.array_equal(frame[name], column), name
 """
+)
 
 
 def run(body: str, **environ: str) -> str:

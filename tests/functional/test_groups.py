@@ -9,10 +9,13 @@ import pytest
 
 from support.capability import delivery
 from support.child import Child
+from support.soon import SOON
 
 MODES = ["thread", "signal"]
 
-PRELUDE = """
+PRELUDE = (
+    SOON
+    + """
 import gc, os, threading, time
 import numpy as np
 import vswap
@@ -33,14 +36,10 @@ def fill(array, make=content, first=0):
 def verify(array, make=content, first=0):
     for row in np.random.default_rng(7).permutation(len(array)).tolist():
         assert np.array_equal(array[row], np.frombuffer(make(first + row), "u1")), row
-def soon(condition, seconds=10):
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert condition()
 def lawful(space):
     assert space.check() == (), space.check()
 """
+)
 
 
 def run(body: str, **environ: str) -> str:
@@ -301,11 +300,12 @@ def test_a_limit_above_binds_all_groups_below_together() -> None:
             assert top.stats().ram_bytes <= 32 * MIB + SEGMENT
             assert right.stats().ram_bytes <= 16 * MIB + SEGMENT
         verify(a), verify(b, first=200)
+        seen = []
         def adds_up():  # reclaim goes on while the three are read one by one
-            before = top.stats().ram_bytes
-            parts = left.stats().ram_bytes + right.stats().ram_bytes
-            return before == parts == top.stats().ram_bytes
-        soon(adds_up)
+            seen.append([group.stats().ram_bytes for group in (top, left, right, top)])
+            before, *parts, after = seen[-1]
+            return before == sum(parts) == after
+        soon(adds_up, told=lambda: seen[-9:])
         assert top.stats().ram_bytes <= 32 * MIB + SEGMENT
         assert [group.path for group in space.groups()] == ["top", "top/left", "top/right"]
         lawful(space)

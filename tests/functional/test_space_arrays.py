@@ -8,12 +8,15 @@ import pytest
 
 from support.capability import delivery
 from support.child import Child
+from support.soon import SOON
 
 MODES = ["thread", "signal"]
 VIRTUAL = pytest.mark.parametrize("virtual", [True, False], ids=["virtual", "direct"])
 """With the virtual swap layer, and on plain slots without it."""
 
-PRELUDE = """
+PRELUDE = (
+    SOON
+    + """
 import gc, os, threading, time
 import numpy as np
 import vswap
@@ -31,14 +34,10 @@ def is_engine(task):
         return False
 def engine_threads():
     return sum(is_engine(task) for task in os.listdir("/proc/self/task"))
-def soon(condition):
-    until = time.monotonic() + 60
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert condition()
 def held_in_budget(space):
     return space.stats().held_peak_bytes <= max(space.ram * 1.05, space.ram + 24 * MIB)
 """
+)
 
 
 def run(body: str, **environ: str) -> str:

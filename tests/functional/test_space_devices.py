@@ -9,10 +9,13 @@ import pytest
 
 from support.capability import delivery
 from support.child import Child
+from support.soon import SOON
 
 MODES = ["thread", "signal"]
 
-PRELUDE = """
+PRELUDE = (
+    SOON
+    + """
 import os, sys, threading, time
 import numpy as np
 import vswap
@@ -29,11 +32,6 @@ def refused(kind, call, /, *args, **kwargs):
     raise AssertionError("not refused")
 def used(space, path):
     return next(d for d in space.devices() if d.path == path).used_bytes
-def soon(condition, seconds=20):
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert condition()
 def fill(space):
     a = space.zeros((ROWS, 1 << 18), "i8")
     for row in range(ROWS):
@@ -45,6 +43,7 @@ def verify(a):
 def blocks(path):
     return os.stat(path).st_blocks * 512
 """
+)
 
 
 def run(body: str, folder: Path | None = None, **environ: str) -> str:

@@ -12,10 +12,13 @@ import pytest
 
 from support.capability import tool
 from support.child import Child
+from support.soon import SOON
 
 pytestmark = pytest.mark.privileged
 
-PRELUDE = """
+PRELUDE = (
+    SOON
+    + """
 import os, subprocess, time
 import numpy as np
 import vswap
@@ -28,12 +31,8 @@ def refused(word, space, path):
         assert word in str(error), error
     else:
         raise AssertionError("not refused")
-def soon(condition):
-    until = time.monotonic() + 20
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert condition()
 """
+)
 
 
 @pytest.fixture
