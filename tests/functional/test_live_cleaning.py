@@ -11,6 +11,9 @@ from support.live import flights, stress
 from support.sizes import MIB, sized
 
 CLEANED_MIB = sized(24, 1024)
+COPIED_PER_FREED = 2.6
+"""Bytes copied for a byte freed at the dearest. Where pages die at random and the log is kept 85 % alive, the emptiest
+segment is u = 72 % alive, with (u - 1) / ln u = 0.85 (Menon, HPDC 1995), and emptying it copies u / (1 - u) = 2.52."""
 
 
 def utilisation(counters: dict[str, int]) -> float:
@@ -27,7 +30,7 @@ def test_stress_ng_swaps_pages_at_random_while_the_cleaner_gathers(disk: Path, f
         counters = program.counters()
         # Each page at random is the dearest there is; still the log stays dense, at a cost that is bounded.
         assert utilisation(counters) > 0.5, counters
-        assert counters["cleaned_bytes"] < 2 * counters["swap_out_bytes"], counters
+        assert counters["cleaned_bytes"] < COPIED_PER_FREED * counters["swap_out_bytes"], counters
         assert program.is_lawful()
         program.verified()
 

@@ -126,6 +126,7 @@ def test_all_memory_of_a_program_may_belong_to_a_group(
     options = ("--min-alloc", "64K", "--group", "job:ram_max=40M,zswap_max=16M")
     how = Managed(48, swap=f"{disk}/swap:512M", faults=faults, options=options)
     env = {"VSWAP_TEST_MANAGED": "1"}
-    done = run([compiled(program[0]), *program[1:]], how, env=env, cwd=disk).succeeded()
+    command = [compiled(program[0]), *program[1:]]
+    done = run(command, how, env=env, timeout=sized(150, 1000), cwd=disk).succeeded()
     counted = [process["counters"] for process in done.report["per_process"]]
     assert max(counters["groups"] for counters in counted) == 1

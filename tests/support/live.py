@@ -17,9 +17,10 @@ from support.capability import tool
 from support.child import ROOT, Child
 from support.program import TIME_FACTOR, kill_session
 from support.running import Running, under_vswap
+from support.sizes import sized
 
 _CLI = Child(None)
-_PATIENCE_SECONDS = 60 * TIME_FACTOR
+_PATIENCE_SECONDS = sized(60, 300) * TIME_FACTOR
 _STEPS = ROOT / "tests" / "functional" / "programs" / "flights_in_steps.py"
 _FLIGHTS = ROOT / "examples" / "flights.py"
 
