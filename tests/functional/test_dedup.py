@@ -14,7 +14,7 @@ from support.soon import SOON
 PRELUDE = (
     SOON
     + """
-import gc, os, time
+import gc, os
 import numpy as np
 import vswap
 MIB = 1 << 20

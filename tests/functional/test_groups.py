@@ -16,7 +16,7 @@ MODES = ["thread", "signal"]
 PRELUDE = (
     SOON
     + """
-import gc, os, threading, time
+import gc, os, threading
 import numpy as np
 import vswap
 MIB, SEGMENT = 1 << 20, 256 << 10
@@ -133,10 +133,8 @@ def test_pages_shared_with_another_group_leave_its_device_places_when_writeback_
         assert public.stats().device_bytes > 0
         # What is left of the first sharer goes, and with it all that is on the device.
         del a
-        until = time.monotonic() + 60
-        while public.stats().device_bytes and time.monotonic() < until:
-            time.sleep(0.1)
-        assert public.stats().device_bytes == private.stats().device_bytes == 0, public.stats()
+        soon(lambda: public.stats().device_bytes == 0, told=public.stats)
+        assert private.stats().device_bytes == 0, private.stats()
         verify(b, noise, 1000)
         lawful(space)
         """
@@ -305,7 +303,7 @@ def test_a_limit_above_binds_all_groups_below_together() -> None:
             seen.append([group.stats().ram_bytes for group in (top, left, right, top)])
             before, *parts, after = seen[-1]
             return before == sum(parts) == after
-        soon(adds_up, told=lambda: seen[-9:])
+        soon(adds_up, seconds=10, told=lambda: seen[-9:])
         assert top.stats().ram_bytes <= 32 * MIB + SEGMENT
         assert [group.path for group in space.groups()] == ["top", "top/left", "top/right"]
         lawful(space)

@@ -11,9 +11,10 @@ from support.live import flights, stress
 from support.sizes import MIB, sized
 
 CLEANED_MIB = sized(24, 1024)
-COPIED_PER_FREED = 2.6
-"""Bytes copied for a byte freed at the dearest. Where pages die at random and the log is kept 85 % alive, the emptiest
-segment is u = 72 % alive, with (u - 1) / ln u = 0.85 (Menon, HPDC 1995), and emptying it copies u / (1 - u) = 2.52."""
+COPIED_PER_FREED = sized(2, 2.6)
+"""Bytes copied for a byte freed, at most. Pages that die at random empty a segment exponentially, from full down to the
+part u at which it is the emptiest: (u - 1) / ln u of the log is alive. The cleaner keeps that at 85 %, so u is 72 %, and
+emptying the emptiest copies u / (1 - u) = 2.52 bytes for each it frees. A small run ends before it is as dear as that."""
 
 
 def utilisation(counters: dict[str, int]) -> float:

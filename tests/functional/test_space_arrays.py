@@ -17,7 +17,7 @@ VIRTUAL = pytest.mark.parametrize("virtual", [True, False], ids=["virtual", "dir
 PRELUDE = (
     SOON
     + """
-import gc, os, threading, time
+import gc, os, threading
 import numpy as np
 import vswap
 MIB = 1 << 20

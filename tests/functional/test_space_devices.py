@@ -16,7 +16,7 @@ MODES = ["thread", "signal"]
 PRELUDE = (
     SOON
     + """
-import os, sys, threading, time
+import os, sys, threading
 import numpy as np
 import vswap
 from pathlib import Path

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.privileged
 PRELUDE = (
     SOON
     + """
-import os, subprocess, time
+import os, subprocess
 import numpy as np
 import vswap
 def content(row):

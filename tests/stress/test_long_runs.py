@@ -17,8 +17,8 @@ MANAGED = {"VSWAP_TEST_MANAGED": "1"}
 SECONDS = "60"
 RAM_MIB = 48
 RAM_FOR_NOISE_MIB = 96
-"""Without a swap file, where a fifth of all pages does not compress: of what the random operations hold (up to 130 MiB)
-much is refused otherwise."""
+"""For the random operations without a swap file: a fifth of their pages does not compress, and of up to 130 MiB that they
+ask for, 48 MiB would refuse some."""
 
 LONG = [
     ("random_writers", SECONDS, "192"),
@@ -43,8 +43,10 @@ def test_nothing_is_lost_in_a_long_run(
     codec: str,
 ) -> None:
     delivery(faults)
-    ram = RAM_FOR_NOISE_MIB if (program[0], swap) == ("random_operations", "none") else RAM_MIB
-    # As in test_programs_hygiene: signal mode leaves some mappings alone unless asked.
-    how = Managed(ram, swap=swap, faults=faults, codec=codec, options=("--min-alloc", "64K"))
+    is_random = program[0] == "random_operations"
+    ram = RAM_FOR_NOISE_MIB if is_random and swap == "none" else RAM_MIB
+    # As in test_programs_hygiene: signal mode leaves their small mappings alone unless asked.
+    options = ("--min-alloc", "64K") if is_random else ()
+    how = Managed(ram, swap=swap, faults=faults, codec=codec, options=options)
     done = run([compiled(program[0]), *program[1:]], how, env=MANAGED, timeout=1000, cwd=tmp_path)
     done.succeeded().within(ram)

@@ -20,9 +20,13 @@ from support.running import Running, under_vswap
 from support.sizes import sized
 
 _CLI = Child(None)
-_PATIENCE_SECONDS = sized(60, 300) * TIME_FACTOR
 _STEPS = ROOT / "tests" / "functional" / "programs" / "flights_in_steps.py"
 _FLIGHTS = ROOT / "examples" / "flights.py"
+
+
+def _patience_seconds() -> float:
+    """How long anything is waited for. Not a constant: this module is imported before --full is known."""
+    return sized(60, 300) * TIME_FACTOR
 
 
 class Asked:
@@ -72,7 +76,7 @@ class Asked:
 
     def until(self, condition: Callable[[dict[str, int]], bool]) -> dict[str, int]:
         """The counters as soon as they are so."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _patience_seconds()
         while not condition(counters := self.counters()):
             assert time.monotonic() < deadline, counters
             time.sleep(0.05)
@@ -95,7 +99,7 @@ class Stress(Asked):
 
     def find(self) -> Self:
         """Wait until the process that does the work has been swapped out in part."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _patience_seconds()
         while not self.pid:
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, "nothing was swapped out"
@@ -115,7 +119,7 @@ class Stress(Asked):
 
     def saying(self, words: str) -> str:
         """What it has said as soon as these words are in it."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _patience_seconds()
         while words not in (said := self.said()):
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
@@ -124,7 +128,7 @@ class Stress(Asked):
     def verified(self) -> str:
         """Have it end; what it said, which must be that no byte was wrong."""
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(_PATIENCE_SECONDS)
+        status = self.process.wait(_patience_seconds())
         said = self.said()
         assert status == 0, (status, said)
         assert "detected" not in said, said
@@ -133,7 +137,7 @@ class Stress(Asked):
 
     def lost(self) -> str:
         """What it has said when the process at work has died of a page that is lost."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _patience_seconds()
         while Path(f"/proc/{self.pid}").exists():
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
@@ -167,7 +171,7 @@ class Flights(Asked):
 
     def ended(self) -> int:
         """How it ended by itself."""
-        return self._running.process.wait(_PATIENCE_SECONDS)
+        return self._running.process.wait(_patience_seconds())
 
     def end(self) -> None:
         """Kill it."""

@@ -15,4 +15,4 @@ def soon(condition, seconds=60, looks=50, told=lambda: "not so"):
         assert looks > 0 or time.monotonic() < until, told()
         time.sleep(0.02)
 '''
-"""To be put in front of a program."""
+"""To be put in front of a program, which has `time` then."""
