@@ -454,7 +454,8 @@ int64_t vswap_layer_calls(vswap_layer *layer, size_t device, int call);
 int vswap_layer_group_create(vswap_layer *layer, size_t parent);
 
 /**
- * Ends a group. Returns 0, or -EBUSY (entries of it are in use), -ENOTEMPTY (it has children or is no such group);
+ * Ends a group. Pages of others in its segments that may not go where its parent's may get bytes of their own. Returns how
+ * many found no room for that, or -EBUSY (entries of it are in use), -ENOTEMPTY (it has children or is no such group);
  * -EINVAL. Nobody makes a group, ends one or allocates for it meanwhile.
  *
  * # Safety

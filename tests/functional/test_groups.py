@@ -1,49 +1,13 @@
-"""Groups over the real engine: who pays, limits that hold, bytes that stay where they may be."""
+"""Groups over the real engine: who pays, and limits that hold."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
 from support.capability import delivery
-from support.child import Child
-from support.soon import SOON
+from support.group_program import run
 
 MODES = ["thread", "signal"]
-
-PRELUDE = (
-    SOON
-    + """
-import gc, os, threading
-import numpy as np
-import vswap
-MIB, SEGMENT = 1 << 20, 256 << 10
-def refused(kind, call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except kind as error:
-        return str(error)
-    raise AssertionError("not refused")
-def content(row):
-    return np.random.default_rng(row).integers(0, 50, 1 << 16).astype("u1").repeat(16) + row % 100
-def noise(row):
-    return np.random.default_rng(row).bytes(MIB)
-def fill(array, make=content, first=0):
-    for row in range(len(array)):
-        array[row] = np.frombuffer(make(first + row), "u1")
-def verify(array, make=content, first=0):
-    for row in np.random.default_rng(7).permutation(len(array)).tolist():
-        assert np.array_equal(array[row], np.frombuffer(make(first + row), "u1")), row
-def lawful(space):
-    assert space.check() == (), space.check()
-"""
-)
-
-
-def run(body: str, **environ: str) -> str:
-    return Child(None)(PRELUDE + dedent(body), timeout=150, **environ)
 
 
 @pytest.mark.parametrize("faults", MODES)
@@ -71,71 +35,6 @@ def test_a_limit_of_ram_holds_and_another_group_is_not_disturbed(
         assert other.stats().swapped_pages == 0, other.stats()
         assert other.stats().resident_pages >= 40 * 256
         verify(calm, first=500)
-        lawful(space)
-        """
-    )
-
-
-@pytest.mark.parametrize("faults", MODES)
-def test_bytes_of_a_group_without_writeback_never_reach_a_device(
-    faults: str, tmp_path: Path
-) -> None:
-    delivery(faults)
-    run(
-        f"""
-        path = {str(tmp_path / "swap")!r}
-        space = vswap.SwapSpace("64M", faults={faults!r}, devices=[path + ":256M"])
-        private, public = space.group("private", writeback=False), space.group("public")
-        below = private.group("below")
-        secret, deep = private.zeros((12, MIB), "u1"), below.zeros((8, MIB), "u1")
-        open_ = public.zeros((70, MIB), "u1")
-        fill(secret, noise, 1000)
-        fill(deep, noise, 2000)
-        fill(open_, noise, 3000)
-        for group in (private, below, public):
-            group.drain("100M")
-        verify(open_, noise, 3000)
-        public.drain("100M")
-        assert public.stats().device_bytes > 20 * MIB, public.stats()
-        assert private.stats().device_bytes == 0 and below.stats().device_bytes == 0
-        on_device = open(path, "rb").read()
-        def pages_there(rows):
-            there = 0
-            for row in rows:
-                made = noise(row)
-                there += sum(made[at + 64 : at + 128] in on_device for at in range(0, MIB, 65536))
-            return there
-        assert pages_there(range(3000, 3070, 8)) > 0
-        assert pages_there(list(range(1000, 1012)) + list(range(2000, 2008))) == 0
-        verify(secret, noise, 1000)
-        verify(deep, noise, 2000)
-        lawful(space)
-        """
-    )
-
-
-def test_pages_shared_with_another_group_leave_its_device_places_when_writeback_is_turned_off(
-    tmp_path: Path,
-) -> None:
-    run(
-        f"""
-        import time
-        path = {str(tmp_path / "swap")!r}
-        space = vswap.SwapSpace("200M", dedup="space", devices=[path + ":256M"])
-        public, private = space.group("public"), space.group("private")
-        a, b = public.zeros((16, MIB), "u1"), private.zeros((16, MIB), "u1")
-        fill(a, noise, 1000), fill(b, noise, 1000)
-        space.evict(a), space.evict(b)
-        shared = space.stats().dedup_saved_bytes
-        assert shared > 8 * MIB, shared
-        private.writeback = False
-        public.drain("100M")
-        assert public.stats().device_bytes > 0
-        # What is left of the first sharer goes, and with it all that is on the device.
-        del a
-        soon(lambda: public.stats().device_bytes == 0, told=public.stats)
-        assert private.stats().device_bytes == 0, private.stats()
-        verify(b, noise, 1000)
         lawful(space)
         """
     )
@@ -429,93 +328,6 @@ def test_what_cannot_be_a_group_is_refused_with_a_sentence() -> None:
                 said = str(error)
                 break
         assert "deep" in said, said
-        lawful(space)
-        """
-    )
-
-
-def test_a_group_uses_the_devices_it_is_allowed(tmp_path: Path) -> None:
-    run(
-        f"""
-        first, second = {str(tmp_path / "a")!r}, {str(tmp_path / "b")!r}
-        space = vswap.SwapSpace("64M", devices=[first + ":64M", second + ":64M"])
-        # A path from here is the same device.
-        group = space.group("g", devices=[os.path.relpath(second)])
-        assert group.devices == (second,)
-        a = group.zeros((24, MIB), "u1")
-        fill(a, noise)
-        space.evict(a)
-        assert group.drain("8M") >= 8 * MIB
-        assert os.stat(first).st_blocks * 512 < 64 << 10
-        assert os.stat(second).st_blocks * 512 >= 8 * MIB
-        verify(a, noise)
-        lawful(space)
-        """
-    )
-
-
-@pytest.mark.parametrize("kind", ["file", "slots"])
-def test_a_device_attached_later_is_only_for_groups_without_a_list(
-    tmp_path: Path, kind: str
-) -> None:
-    run(
-        f"""
-        first, later = {str(tmp_path / "a")!r}, {str(tmp_path / "b")!r}
-        def used(path):
-            return next(d for d in space.devices() if d.path == path).used_bytes
-        space = vswap.SwapSpace("64M", devices=[])
-        space.swapon(first, size="64M", kind="file")
-        listed, free = space.group("listed", devices=[first]), space.group("free")
-        # The number of a device that is gone is given to the next one: the list is of names.
-        space.swapoff(first)
-        space.swapon(later, size="64M", kind={kind!r})
-        a, b = listed.zeros((16, MIB), "u1"), free.zeros((16, MIB), "u1")
-        fill(a)
-        space.evict(a)
-        listed.drain("8M")
-        assert (used(later), listed.stats().device_bytes) == (0, 0)
-        fill(b, noise, 100)
-        space.evict(b)
-        free.drain("4M")
-        soon(lambda: used(later) >= 4 * MIB)
-        assert listed.stats().device_bytes == 0
-        # The one it names is its again as soon as it is on.
-        space.swapon(first, size="64M", kind="file")
-        moved = listed.drain("8M")
-        assert used(first) >= moved >= 2 * SEGMENT, (moved, space.devices(), listed.stats())
-        verify(a)
-        verify(b, noise, 100)
-        lawful(space)
-        """
-    )
-
-
-@pytest.mark.parametrize("rule", ["devices", "writeback"])
-def test_swapoff_counts_where_a_group_may_not_go_before_it_touches_anything(
-    tmp_path: Path, rule: str
-) -> None:
-    run(
-        f"""
-        first, second = {str(tmp_path / "a")!r}, {str(tmp_path / "b")!r}
-        space = vswap.SwapSpace("32M", devices=[first + ":128M"])
-        group = space.group("g", devices=[first])
-        a = group.zeros((64, MIB), "u1")
-        fill(a, noise)
-        assert group.stats().device_bytes > 24 * MIB, group.stats()
-        space.swapon(second, size="256M")
-        if {rule!r} == "writeback":
-            group.limit(writeback=False, devices=None)
-        before = space.devices()
-        said = refused(vswap.CapacityError, space.swapoff, first)
-        assert "fit nowhere else" in said, said
-        after = space.devices()
-        on, empty = after
-        assert (on.path, on.state, empty.used_bytes) == (first, "on", 0), after
-        assert on.used_bytes >= before[0].used_bytes
-        verify(a, noise)
-        group.limit(writeback=True, devices=None)
-        space.swapoff(first)
-        verify(a, noise)
         lawful(space)
         """
     )

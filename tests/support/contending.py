@@ -311,6 +311,6 @@ class Contest:
         gauges = self.engine.gauges()
         assert (gauges.entries, gauges.stored, gauges.slots) == (0, 0, 0)
         for group in sorted(self.tree.groups, reverse=True):
-            assert self.engine.end_group(group)
+            assert self.engine.end_group(group) == 0
         assert self.engine.check() == []
         self.engine.destroy()

@@ -214,10 +214,11 @@ class EngineLayer:
         assert number > 0 or number == -ENOSPC
         return int(number) if number > 0 else None
 
-    def end_group(self, group: int) -> bool:
+    def end_group(self, group: int) -> int | None:
+        """How many pages of others could not be parted from it; None: it is in use."""
         code = self._lib.vswap_layer_group_end(self._layer, group)
-        assert code in (0, -EBUSY, -ENOTEMPTY)
-        return bool(code == 0)
+        assert code >= 0 or code in (-EBUSY, -ENOTEMPTY)
+        return int(code) if code >= 0 else None
 
     def limit_group(self, group: int, *, device: bool, segments: int | None) -> bool:
         """False, and nothing changed, when more is in use."""

@@ -258,7 +258,7 @@ def test_a_look_moves_pages_only_between_devices_and_by_what_was_read() -> None:
         layer.moved(entry, Backing.DEVICE, Event.LOOK, device=0)
 
 
-def test_a_guest_that_could_not_be_parted_goes_where_any_that_may_pay_for_it_may() -> None:
+def test_a_guest_that_could_not_be_parted_goes_where_any_host_of_its_page_may() -> None:
     tree = GroupTree({5: Group(0), 6: Group(0)})
     layer = Layer(devices=[Device(places=8)], tree=tree, has_guests=True)
     first, second = layer.allocate(512, 1, group=5)[0], layer.allocate(1024, 1, group=6)[0]
@@ -267,7 +267,10 @@ def test_a_guest_that_could_not_be_parted_goes_where_any_that_may_pay_for_it_may
     tree.groups[5].writeback = False
     layer.moved(first, Backing.DEVICE, Event.WRITEBACK, device=0)
     layer.free([second])
-    layer.swap_out(first, TEXT, SwapOut.STORED, Backing.RAM)
+    layer.end_group(6)
+    layer.moved(first, Backing.RAM, Event.CLEAN)
+    layer.moved(first, Backing.DEVICE, Event.WRITEBACK, device=0)
+    layer.swap_out(first, TEXT[::-1], SwapOut.STORED, Backing.RAM)
     with pytest.raises(SpecificationError, match="forbidden"):
         layer.moved(first, Backing.DEVICE, Event.WRITEBACK, device=0)
 

@@ -16,6 +16,10 @@ fn resource_of(number: c_int) -> Option<Resource> {
     }
 }
 
+fn count_of(pages: u64) -> c_int {
+    c_int::try_from(pages).unwrap_or(c_int::MAX)
+}
+
 /// Makes a group under `parent` (0: the root). Returns its number, or -ENOSPC; -EINVAL.
 ///
 /// # Safety
@@ -31,7 +35,8 @@ pub unsafe extern "C" fn vswap_layer_group_create(layer: *mut vswap_layer, paren
     made.map_or(-libc::ENOSPC, |group| group.index() as c_int)
 }
 
-/// Ends a group. Returns 0, or -EBUSY (entries of it are in use), -ENOTEMPTY (it has children or is no such group);
+/// Ends a group. Pages of others in its segments that may not go where its parent's may get bytes of their own. Returns how
+/// many found no room for that, or -EBUSY (entries of it are in use), -ENOTEMPTY (it has children or is no such group);
 /// -EINVAL. Nobody makes a group, ends one or allocates for it meanwhile.
 ///
 /// # Safety
@@ -43,8 +48,12 @@ pub unsafe extern "C" fn vswap_layer_group_end(layer: *mut vswap_layer, group: u
     let Some((layer, group)) = found else {
         return -libc::EINVAL;
     };
-    match layer.layer.end_group(group) {
-        Ok(()) => 0,
+    let mut page = vec![0; PAGE_SIZE];
+    match layer
+        .layer
+        .end_group(group, &mut page, &mut layer.workspace())
+    {
+        Ok(parted) => count_of(parted.left),
         Err(StillInUse::Entries(_)) => -libc::EBUSY,
         Err(StillInUse::NotALeaf) => -libc::ENOTEMPTY,
     }
@@ -102,7 +111,7 @@ pub unsafe extern "C" fn vswap_layer_group_rules(
     groups.set_all_rules(group, writeback != 0, forbidden.0, forbidden.1);
     let mut page = vec![0; PAGE_SIZE];
     let parted = layer.layer.part_guests(&mut page, &mut layer.workspace());
-    c_int::try_from(parted.left).unwrap_or(c_int::MAX)
+    count_of(parted.left)
 }
 
 /// What a group is charged for, in this order, as much as fits: its own entries, and those with its children's; its own

@@ -8,4 +8,5 @@ mod signals;
 
 pub use event::{Event, wait, wake};
 pub use mutex::{Guard, RankedMutex, SignalGuard};
+pub use ranks::InRank;
 pub use signals::{SignalBlock, swap_signal_mask};

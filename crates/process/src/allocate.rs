@@ -5,7 +5,8 @@
 //! expensive. Reclaim takes kept runs first when memory is short.
 //!
 //! Invariant of the region: a *clean* page (see [`RunAllocator`]) is
-//! `PROT_NONE`, absent, and its state is unknown or empty.
+//! `PROT_NONE`, absent, and its state is unknown or empty; or it is one of zeros,
+//! which a fault answered only after its page was freed has put there.
 
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ use vswap_units::{BLOCK_PAGES, PAGE_SHIFT, PAGE_SIZE};
 use crate::engine::Engine;
 use crate::groups::Held;
 use crate::page_state::Tag;
-use crate::region::{HUGE_PAGE, slots, span};
+use crate::region::{BlockGuard, HUGE_PAGE, slots, span};
 use crate::runs::{Run, RunAllocator, Want};
 
 /// Dirty kept runs up to this are cleared by writing zeros; larger ones by
@@ -201,20 +202,25 @@ impl Engine {
         }
         let _signals = SignalBlock::enter();
         self.each_block(run.start as usize, run.pages as usize, |guard, _| {
-            if guard.group() == group {
-                return;
-            }
-            self.settle(guard);
-            let here = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed));
-            let pages = i64::from(here.count_ones());
-            self.count_pages(guard, Held::Resident, -pages);
-            self.queue_of(guard.group()).forget(guard.index());
-            guard.set_group(group);
-            self.count_pages(guard, Held::Resident, pages);
-            if here != 0 {
-                self.queue_block(guard.index());
-            }
+            self.give_block_to(group, guard);
         });
+    }
+
+    /// The group pays for the block from now on, and for what is in memory of it.
+    pub(crate) fn give_block_to(&self, group: GroupId, guard: &mut BlockGuard<'_>) {
+        if guard.group() == group {
+            return;
+        }
+        self.settle(guard);
+        let here = guard.mask(|state| matches!(state.tag(), Tag::Resident | Tag::Freed));
+        let pages = i64::from(here.count_ones());
+        self.count_pages(guard, Held::Resident, -pages);
+        self.queue_of(guard.group()).forget(guard.index());
+        guard.set_group(group);
+        self.count_pages(guard, Held::Resident, pages);
+        if here != 0 {
+            self.queue_block(guard.index());
+        }
     }
 
     fn note_handed_out(&self, end: u64, bytes: u64) {
@@ -391,7 +397,7 @@ impl Engine {
         &self,
         first: usize,
         pages: usize,
-        mut work: impl FnMut(&mut crate::region::BlockGuard<'_>, u16),
+        mut work: impl FnMut(&mut BlockGuard<'_>, u16),
     ) {
         let end = first + pages;
         for block in first / BLOCK_PAGES..end.div_ceil(BLOCK_PAGES) {

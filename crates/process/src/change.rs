@@ -1,4 +1,7 @@
 //! Devices change: the writer thread's side of `swapon` and `swapoff`.
+//!
+//! Groups name the devices they may use, so a change holds their names still. They are locked before `world` is entered, as
+//! everywhere: a fork takes them first, and whoever ends a group holds them while he waits to enter.
 
 use std::sync::atomic::Ordering;
 
@@ -7,9 +10,17 @@ use vswap_platform::errno::Errno;
 use crate::device_spec::{DeviceError, DeviceSpec};
 use crate::devices::{self, DeviceNumber};
 use crate::engine::Engine;
+use crate::groups::NamesGuard;
 use crate::leaving::{Ended, Leaving};
 use crate::reclaim::TRIM_PAGES;
 use crate::swapon::{Change, Outcome, file_identity};
+use crate::worker::WorkerGuard;
+
+/// What the writer holds while devices change, besides `world`.
+struct Hold<'a> {
+    worker: WorkerGuard<'a>,
+    named: NamesGuard<'a>,
+}
 
 /// The changes under way; the writer thread's own.
 #[derive(Default)]
@@ -30,19 +41,28 @@ impl Changes {
         }
     }
 
-    /// Begins what was asked for and goes on with what was begun. True if something was done.
+    /// Begins what was asked for and goes on with what was begun. True if something was done. **Context**: outside `world`.
     pub(crate) fn step(&mut self, engine: &Engine) -> bool {
-        let begun = self.begin_what_was_asked(engine);
-        self.go_on(engine) || begun
+        if !self.any() && !engine.board.has_any() {
+            return false;
+        }
+        let Some(worker) = engine.workers.of_writer() else {
+            return false;
+        };
+        let named = engine.groups.lock_names();
+        let mut held = Hold { worker, named };
+        let _inside = engine.world.enter();
+        let begun = self.begin_what_was_asked(engine, &mut held);
+        self.go_on(engine, &mut held) || begun
     }
 
-    fn begin_what_was_asked(&mut self, engine: &Engine) -> bool {
+    fn begin_what_was_asked(&mut self, engine: &Engine, held: &mut Hold<'_>) -> bool {
         let mut busy = false;
         while let Some(job) = engine.board.take() {
             busy = true;
             match &job.change {
                 Change::On(spec) => {
-                    let outcome = engine.open_and_attach(spec).map(Outcome::On);
+                    let outcome = engine.open_and_attach(spec, held).map(Outcome::On);
                     engine.board.answer(&job, outcome);
                 }
                 Change::Off { device, name } => match Leaving::begin(engine, &job, *device, name) {
@@ -54,18 +74,18 @@ impl Changes {
         busy
     }
 
-    fn go_on(&mut self, engine: &Engine) -> bool {
+    fn go_on(&mut self, engine: &Engine, held: &mut Hold<'_>) -> bool {
         let (mut busy, mut at) = (false, 0);
         while let Some(leaving) = self.leaving.get_mut(at) {
             let before = leaving.progress();
-            let ended = leaving.step(engine);
+            let ended = leaving.step(engine, &mut held.worker);
             busy |= leaving.progress() != before;
             leaving.job.tell(leaving.progress());
             match ended {
                 Ended::NotYet => at += 1,
                 Ended::With(result) => {
                     let leaving = self.leaving.swap_remove(at);
-                    leaving.end(engine, result);
+                    leaving.end(engine, result, &held.named, &mut held.worker);
                 }
             }
             engine.board.wake();
@@ -75,7 +95,11 @@ impl Changes {
 }
 
 impl Engine {
-    fn open_and_attach(&self, spec: &DeviceSpec) -> Result<DeviceNumber, DeviceError> {
+    fn open_and_attach(
+        &self,
+        spec: &DeviceSpec,
+        held: &mut Hold<'_>,
+    ) -> Result<DeviceNumber, DeviceError> {
         let named = (!spec.is_auto()).then_some(&spec.path);
         let identity = named.and_then(|path| file_identity(path));
         let same = |name: &str, at: Option<(u64, u64)>| {
@@ -95,7 +119,7 @@ impl Engine {
             Errno::EINVAL => DeviceError::TooSmall(spec.path.clone()),
             other => DeviceError::Memory(other),
         })?;
-        self.renew_group_devices();
+        self.renew_group_devices(&held.named, &mut held.worker);
         store.kept_by(self.threads.reclaim_tid.load(Ordering::Acquire) as i32);
         self.devices_full.clear();
         self.room_event.signal();

@@ -5,7 +5,7 @@
 //! private descriptor table, so the child never sees it. Between the fork and
 //! [`child`] nothing may touch a page that is out: it would read zeros.
 //!
-//! Order in `prepare`: registry, clients, run allocator, asking, world (waits until no
+//! Order in `prepare`: registry, clients, names of groups, run allocator, asking, world (waits until no
 //! operation is inside, so no block is locked), the layers below, the arena.
 
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub fn prepare() {
         // The child reads places on devices through descriptors of this table.
         let _ = engine.layer.store().device_fds();
         engine.control.lock_for_fork();
+        engine.groups.lock_for_fork();
         engine.runs.lock_for_fork();
         engine.desk.lock_for_fork();
         engine.world.close();
@@ -53,6 +54,7 @@ pub fn parent() {
         engine.world.open();
         engine.desk.unlock_after_fork();
         engine.runs.unlock_after_fork();
+        engine.groups.unlock_after_fork();
         engine.control.unlock_after_fork();
     }
     registry::unlock_after_fork();
@@ -79,6 +81,7 @@ pub fn child() {
         engine.desk.reset_in_child();
         engine.board.reset_in_child();
         engine.runs.unlock_after_fork();
+        engine.groups.unlock_after_fork();
     }
     registry::unlock_after_fork();
     for engine in registry::all() {

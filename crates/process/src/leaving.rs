@@ -14,7 +14,9 @@ use vswap_units::{Bytes, PAGE_SHIFT, PAGE_SIZE};
 use crate::device_spec::DeviceError;
 use crate::devices::DeviceNumber;
 use crate::engine::Engine;
+use crate::groups::Named;
 use crate::swapon::{Job, Outcome};
+use crate::worker::Worker;
 
 const SEGMENT_PAGES: u32 = (SEGMENT_BYTES >> PAGE_SHIFT) as u32;
 /// Reclaim has this long to make room for one segment, or page, before it fits nowhere.
@@ -70,12 +72,12 @@ impl Leaving {
         }
     }
 
-    pub(crate) fn step(&mut self, engine: &Engine) -> Ended {
+    pub(crate) fn step(&mut self, engine: &Engine, worker: &mut Worker) -> Ended {
         for _ in 0..STEPS {
             if self.job.is_cancelled() {
                 return Ended::With(Err(DeviceError::Cancelled(self.name.clone())));
             }
-            match engine.step_off(&mut self.off) {
+            match engine.step_off(&mut self.off, worker) {
                 Ok(Step::Moved) => self.stuck_since_ns = clock::now_ns(),
                 Ok(Step::Waiting) => return Ended::NotYet,
                 Ok(Step::Empty) => return Ended::With(Ok(())),
@@ -106,11 +108,17 @@ impl Leaving {
         }))
     }
 
-    pub(crate) fn end(self, engine: &Engine, result: Result<(), DeviceError>) {
+    pub(crate) fn end(
+        self,
+        engine: &Engine,
+        result: Result<(), DeviceError>,
+        named: &[Named],
+        worker: &mut Worker,
+    ) {
         let outcome = match result {
             Ok(()) => {
                 let gone = engine.end_off(self.off);
-                engine.renew_group_devices();
+                engine.renew_group_devices(named, worker);
                 // In the engine's table; who asked closes it in the program's.
                 gone.map(|gone| {
                     gone.close();
@@ -151,7 +159,7 @@ impl Engine {
         layer.slots_off_begin(device.number, ram).map(Off::Slots)
     }
 
-    fn step_off(&self, off: &mut Off) -> Result<Step, SwapoffError> {
+    fn step_off(&self, off: &mut Off, worker: &mut Worker) -> Result<Step, SwapoffError> {
         let off = match off {
             Off::Segments(off) => {
                 let has_room = &mut || self.has_room(SEGMENT_PAGES);
@@ -160,8 +168,6 @@ impl Engine {
             Off::Slots(off) => off,
         };
         let layer = self.layer.virtual_layer().ok_or(SwapoffError::NotOn)?;
-        let worker = self.workers.of_writer();
-        let mut worker = worker.ok_or(SwapoffError::NotOn)?;
         let (scratch, codec) = worker.parts();
         let page = scratch.slice_mut(0, PAGE_SIZE);
         let page = page.ok_or(SwapoffError::Store(StoreError::NoRoom))?;

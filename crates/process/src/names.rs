@@ -276,14 +276,21 @@ impl Names {
         }
     }
 
-    /// Ends a group.
+    /// Begins the end of a group.
     ///
     /// # Errors
     /// What of it is still in use.
-    pub fn end_group(&self, group: GroupId) -> Result<(), StillInUse> {
+    pub fn begin_end(&self, group: GroupId) -> Result<(), StillInUse> {
         match self {
-            Self::Virtual(layer) => layer.end_group(group),
+            Self::Virtual(layer) => layer.begin_end(group),
             Self::Direct(_) => Ok(()),
+        }
+    }
+
+    /// Ends it.
+    pub fn finish_end(&self, group: GroupId) {
+        if let Self::Virtual(layer) = self {
+            layer.finish_end(group);
         }
     }
 

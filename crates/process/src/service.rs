@@ -340,10 +340,7 @@ fn write_main(engine: Arc<Engine>) {
     while !engine.is_stopping() {
         let seen = engine.write_event.seen();
         Changes::gather_room(&engine);
-        let changed = {
-            let _inside = engine.world.enter();
-            changes.step(&engine)
-        };
+        let changed = changes.step(&engine);
         let worked = engine.write_back_step() || changed || engine.migrate_step(&mut tiers);
         if !worked {
             let soon = changes.any();

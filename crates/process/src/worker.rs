@@ -13,6 +13,9 @@ use vswap_units::{BLOCK_SIZE, PAGE_SIZE};
 /// Workers are claimed before any other engine lock.
 pub const WORKER_RANK: u8 = 5;
 
+/// A worker, held.
+pub type WorkerGuard<'a> = Guard<'a, Worker, WORKER_RANK>;
+
 /// Codec state and buffers of one thread of the engine.
 pub struct Worker {
     /// The userfaultfd to speak to; changes at a fork.
@@ -92,27 +95,27 @@ impl Workers {
     }
 
     /// Worker `index` modulo their number; waits for it.
-    pub fn take(&self, index: usize) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+    pub fn take(&self, index: usize) -> Option<WorkerGuard<'_>> {
         Some(self.slots.get(index % self.slots.len().max(1))?.lock())
     }
 
-    /// The writer's own. It is taken inside `world`, so nobody else may hold it there or on the way in.
-    pub fn of_writer(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+    /// The writer's own.
+    pub fn of_writer(&self) -> Option<WorkerGuard<'_>> {
         self.take(self.slots.len().checked_sub(1)?)
     }
 
-    /// For whoever asks from outside: checks, and changes of rules. Taken before `world` is entered or closed.
-    pub fn of_caller(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+    /// For whoever asks from outside: checks, changes of rules and ends of groups. Taken before `world` is entered or closed.
+    pub fn of_caller(&self) -> Option<WorkerGuard<'_>> {
         self.take(self.slots.len().checked_sub(2)?)
     }
 
     /// That of the thread that reads ahead, which holds it all the time.
-    pub fn of_ahead(&self) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+    pub fn of_ahead(&self) -> Option<WorkerGuard<'_>> {
         self.take(self.slots.len().checked_sub(3)?)
     }
 
     /// Any free worker that serves faults, else waits for the one `hint` names.
-    pub fn claim(&self, hint: usize) -> Option<Guard<'_, Worker, WORKER_RANK>> {
+    pub fn claim(&self, hint: usize) -> Option<WorkerGuard<'_>> {
         let serving = self
             .slots
             .get(1..=self.slots.len().checked_sub(Self::BESIDE)?)?;

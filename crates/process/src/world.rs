@@ -4,11 +4,13 @@
 //! [`Passage`]; fork closes the gate and waits until nobody is inside, so the
 //! child's copy of every table is consistent and no lock in it is held.
 //! Operations do not nest: a nested entry could wait for a fork that waits for
-//! the outer one.
+//! the outer one. For the same reason nobody inside waits for a lock whose
+//! holder may be waiting to enter: the gate has a rank among the locks.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vswap_platform::sync;
+use vswap_platform::sync::{self, InRank};
+use vswap_units::rank;
 
 const CLOSED: u32 = 1 << 31;
 
@@ -19,11 +21,16 @@ pub struct World {
 }
 
 /// Leave to be inside; given back on drop.
-pub struct Passage<'a>(&'a World);
+pub struct Passage<'a> {
+    world: &'a World,
+    _rank: InRank,
+}
 
 impl World {
-    /// Enters; waits while a fork is under way.
+    /// Enters; waits while a fork is under way. In debug builds, aborts with a
+    /// line when this thread is inside already or holds a lock of a later rank.
     pub fn enter(&self) -> Passage<'_> {
+        let rank = InRank::enter(rank::WORLD);
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             if seen & CLOSED != 0 {
@@ -37,7 +44,12 @@ impl World {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Passage(self),
+                Ok(_) => {
+                    return Passage {
+                        world: self,
+                        _rank: rank,
+                    };
+                }
                 Err(now) => seen = now,
             }
         }
@@ -61,9 +73,9 @@ impl World {
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        let before = self.0.word.fetch_sub(1, Ordering::Release);
+        let before = self.world.word.fetch_sub(1, Ordering::Release);
         if before == CLOSED + 1 {
-            sync::wake(&self.0.word, i32::MAX as u32);
+            sync::wake(&self.world.word, i32::MAX as u32);
         }
     }
 }

@@ -44,6 +44,9 @@ impl DevicesFull {
 impl Engine {
     /// One step; false when there was nothing to do.
     pub(crate) fn write_back_step(&self) -> bool {
+        let Some(mut worker) = self.workers.of_writer() else {
+            return false;
+        };
         let _inside = self.world.enter();
         let wanted = self.writeback_wanted.load(Ordering::Relaxed);
         if wanted > 0 {
@@ -55,9 +58,6 @@ impl Engine {
         if self.relieve_a_group() {
             return true;
         }
-        let Some(mut worker) = self.workers.of_writer() else {
-            return false;
-        };
         self.clean_step(&mut worker.codec)
     }
 

@@ -11,7 +11,7 @@
 //!
 //! Whether looking pays is decided in `vswap_store::dedup::Policy`.
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 use crate::descriptor::Word;
 use crate::entry::EntryId;
@@ -119,15 +119,15 @@ impl Sharing {
 }
 
 impl SwapLayer {
-    /// Whether a page of group `asking` may become one with an object that `paying` pays for. Across groups only if both may
+    /// Whether a page of group `asking` may become one with an object that lies with `host`. Across groups only if both may
     /// rest on the same devices, so that a group whose bytes stay off a device finds none of them there.
-    pub(crate) fn may_share(&self, scope: Dedup, asking: GroupId, paying: GroupId) -> bool {
+    pub(crate) fn may_share(&self, scope: Dedup, asking: GroupId, host: GroupId) -> bool {
         let groups = self.store.groups();
         match scope {
             Dedup::Off => false,
-            _ if asking == paying => true,
+            _ if asking == host => true,
             Dedup::Group => false,
-            Dedup::Space => groups.forbidden_devices(asking) == groups.forbidden_devices(paying),
+            Dedup::Space => groups.forbidden_devices(asking) == groups.forbidden_to_come(host),
         }
     }
 
@@ -237,7 +237,15 @@ impl Pin<'_> {
                 id
             }
         };
-        self.become_shared(id)
+        let shared = self.become_shared(id)?;
+        if self.is_late_guest(sharing, id) {
+            let group = self.layer.group_of(self.entry);
+            return Some(
+                self.swap_out_to_log(group, page, workspace)
+                    .unwrap_or(shared),
+            );
+        }
+        Some(shared)
     }
 
     /// From now on the page with this fingerprint is looked for here.
@@ -268,7 +276,11 @@ impl Pin<'_> {
         let (layer, scope) = (self.layer, sharing.options.scope);
         let group = layer.group_of(self.entry);
         let table = &sharing.table;
-        let at = table.join(id, group, |payer| layer.may_share(scope, group, payer))?;
+        let may = |at| {
+            let host = layer.store.group_of(at);
+            host.is_some_and(|host| layer.may_share(scope, group, host))
+        };
+        let at = table.join(id, group, may)?;
         // Counted from here on, so that leaving again finds it counted.
         layer.worker().tally.shared.add(1);
         layer
@@ -349,6 +361,16 @@ impl Pin<'_> {
         self.layer.worker().tally.dedup_hits.add(1);
         self.layer.give_up(self.entry, former);
         Some(SwapOut::Shared)
+    }
+
+    /// Has the entry become a guest because rules changed since the object was found? Whoever parts guests may have passed it
+    /// before it was one.
+    fn is_late_guest(&self, sharing: &Sharing, id: SharedId) -> bool {
+        if sharing.scope() != Dedup::Space {
+            return false;
+        }
+        fence(SeqCst);
+        self.layer.is_guest_at(self.entry, id)
     }
 
     /// Reads the page of a shared object.

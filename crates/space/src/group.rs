@@ -3,8 +3,9 @@
 //! The store keeps the tree, the charges of segments and the limits. This floor adds entries: a cluster belongs to one group.
 
 use crate::layer::SwapLayer;
+use crate::parting::Parted;
 use core::fmt;
-use vswap_store::{GroupId, GroupUse, SEGMENT_BYTES};
+use vswap_store::{GroupId, GroupUse, SEGMENT_BYTES, Workspace};
 
 /// What a group is charged for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,20 +86,41 @@ impl SwapLayer {
     }
 
     /// Ends a group none of whose entries is in use. What the store still holds in its name is its parent's from then on, and
-    /// its number may be used again. **Context**: nobody allocates for it, makes a group or ends one meanwhile.
+    /// its number may be used again. Guests in it that may not go where the parent may are parted before. **Context**: nobody
+    /// allocates for it, makes a group or ends one meanwhile; otherwise as [`SwapLayer::part_guests_step`].
     ///
     /// # Errors
     /// Why it cannot end; nothing changed then.
-    pub fn end_group(&self, group: GroupId) -> Result<(), StillInUse> {
+    pub fn end_group(
+        &self,
+        group: GroupId,
+        page: &mut [u8],
+        workspace: &mut Workspace,
+    ) -> Result<Parted, StillInUse> {
+        self.begin_end(group)?;
+        let parted = self.part_guests(page, workspace);
+        self.finish_end(group);
+        Ok(parted)
+    }
+
+    /// The first step of [`SwapLayer::end_group`], for whoever parts the guests himself: nobody becomes one any more.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_end(&self, group: GroupId) -> Result<(), StillInUse> {
         let entries = self.allocator.entries_of(group);
         if entries != 0 {
             return Err(StillInUse::Entries(entries));
         }
         self.allocator.trim_group(group, &self.workers, &self.table);
-        if self.store.end_group(group) {
-            Ok(())
-        } else {
-            Err(StillInUse::NotALeaf)
+        match self.store.begin_end(group) {
+            true => Ok(()),
+            false => Err(StillInUse::NotALeaf),
         }
+    }
+
+    /// The last step of [`SwapLayer::end_group`].
+    pub fn finish_end(&self, group: GroupId) {
+        self.store.finish_end(group);
     }
 }

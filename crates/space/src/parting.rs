@@ -1,14 +1,19 @@
 //! Pages that groups came to share while they had the same rules, and may share no longer: each gets bytes of its own again.
 //!
-//! A shared object lies in a segment of the group that pays, and goes where that group may. So when rules change, the bytes of
-//! a group that does not pay, a guest, could come to devices that it may not use. Whoever changes rules lets guests be parted
-//! then: a page is read, and swapped out anew at the cost of its own group. What finds no room stays a guest until rules
-//! change again; what is on a device already is not called back, as with any other change of rules.
+//! A shared object lies in a segment of one group, and goes where that group may: for others it is a guest's. That group is the
+//! one that pays, unless the object could not follow when the payer changed; it need not have a sharer left. So when rules
+//! change, or a group ends and its segments become its parent's, a guest's bytes could come to devices that it may not use.
+//! Whoever does that lets guests be parted: a page is read, and swapped out anew at the cost of its own group. What finds no
+//! room stays a guest until rules change again; what is on a device already is not called back, as with any other change of
+//! rules. Whoever becomes a guest meanwhile looks once more (`dedup`): with a fence on both sides, one of the two sees the other.
+
+use core::sync::atomic::{Ordering::SeqCst, fence};
 
 use crate::dedup::Dedup;
 use crate::descriptor::Backing;
 use crate::entry::{CLUSTER_ENTRIES, EntryId};
 use crate::layer::SwapLayer;
+use crate::shared::SharedId;
 use vswap_store::Workspace;
 
 /// What became of guests.
@@ -34,6 +39,8 @@ impl SwapLayer {
         if sharing.scope() != Dedup::Space {
             return None;
         }
+        // After the change of rules, before the look at who is one: see above.
+        fence(SeqCst);
         let from = *next;
         let cluster = self.allocator.inhabited().find(|&at| at >= from)?;
         *next = cluster + 1;
@@ -49,7 +56,7 @@ impl SwapLayer {
         Some(parted)
     }
 
-    /// Parts all guests at once.
+    /// Parts all guests at once. **Context**: as [`SwapLayer::part_guests_step`].
     pub fn part_guests(&self, page: &mut [u8], workspace: &mut Workspace) -> Parted {
         let (mut next, mut sum) = (0, Parted::default());
         while let Some(parted) = self.part_guests_step(&mut next, page, workspace) {
@@ -59,14 +66,18 @@ impl SwapLayer {
         sum
     }
 
-    /// Is its page one with an object of a group that may use other devices? A look without the pin.
+    /// Does its page lie with a group that may use other devices? A look without the pin.
     fn is_guest(&self, entry: EntryId) -> bool {
-        let (Some(sharing), Backing::Shared(id)) = (&self.sharing, self.hint(entry)) else {
-            return false;
-        };
-        let group = self.group_of(entry);
-        let payer = sharing.table.payer(id);
-        payer.is_some_and(|payer| !self.may_share(Dedup::Space, group, payer))
+        match self.hint(entry) {
+            Backing::Shared(id) => self.is_guest_at(entry, id),
+            _ => false,
+        }
+    }
+
+    /// Does this object lie with a group that may use other devices than the entry's?
+    pub(crate) fn is_guest_at(&self, entry: EntryId, id: SharedId) -> bool {
+        let host = self.shared_place(id).and_then(|at| self.store.group_of(at));
+        host.is_some_and(|host| !self.may_share(Dedup::Space, self.group_of(entry), host))
     }
 
     /// `None`: it is no guest any more.

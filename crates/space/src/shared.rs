@@ -183,20 +183,21 @@ impl SharedTable {
         }
     }
 
-    /// Adds a sharer to a live object that `may` be shared with the group that pays, and counts a reader in. Returns the object.
+    /// Adds a sharer to a live object that `may` be shared where it is, and counts a reader in. Returns the object.
     pub(crate) fn join(
         &self,
         id: SharedId,
         group: GroupId,
-        may: impl FnOnce(GroupId) -> bool,
+        may: impl FnOnce(Stored) -> bool,
     ) -> Option<Stored> {
         let locked = self.lock(id)?;
-        let payer = locked.payer().filter(|&payer| may(payer));
-        if payer.is_none() || !locked.add(group) {
+        let object = locked.payer().map(|_| locked.object());
+        let object = object.filter(|&object| may(object))?;
+        if !locked.add(group) {
             return None;
         }
         locked.row.readers.fetch_add(1, Relaxed);
-        Some(locked.object())
+        Some(object)
     }
 
     /// A sharer leaves. It is no reader any more.
@@ -238,11 +239,6 @@ impl SharedTable {
         if let Some(locked) = self.lock(id) {
             locked.row.readers.fetch_sub(1, Relaxed);
         }
-    }
-
-    /// The group that pays for the object: a hint.
-    pub(crate) fn payer(&self, id: SharedId) -> Option<GroupId> {
-        self.lock(id)?.payer()
     }
 
     /// Where the object is: a hint.
@@ -482,7 +478,7 @@ mod tests {
     fn the_charge_moves_to_the_next_group_when_the_payer_leaves() {
         let table = SharedTable::new(100).unwrap();
         let id = shared(&table, A, B);
-        assert_eq!(table.join(id, C, |payer| payer == A), Some(at(1)));
+        assert_eq!(table.join(id, C, |object| object == at(1)), Some(at(1)));
         table.exit(id);
         let payer_is = |next| Left::PayerIs {
             next,

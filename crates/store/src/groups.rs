@@ -389,6 +389,18 @@ impl Groups {
         (!self.chain(group).any(is_limited)).then_some((rules >> SLOTS_SHIFT) as u8)
     }
 
+    /// [`Groups::forbidden_devices`] of what lies in a group's segments, as it will be: of a
+    /// group that ends they are about to be its parent's.
+    #[must_use]
+    pub fn forbidden_to_come(&self, group: GroupId) -> Option<u16> {
+        let ends = |row: &Row| row.state.load(Relaxed) == CLOSING;
+        let heir = match self.row(group).is_some_and(ends) {
+            true => self.parent(group),
+            false => None,
+        };
+        self.forbidden_devices(heir.unwrap_or(group))
+    }
+
     fn rules(&self, group: GroupId) -> Option<u32> {
         let rules = self
             .chain(group)

@@ -149,7 +149,7 @@ impl Store {
         let slot = self.fill_slot(bytes);
         let mut lists = self.table.lock();
         if row.group() != payer {
-            // The group ended meanwhile: see `end_group`, which waits for this.
+            // The group ended meanwhile: see `finish_end`, which waits for this.
             self.groups.charge_over(row.group(), Resource::Ram);
             self.groups.uncharge(payer, Resource::Ram);
         }

@@ -249,7 +249,7 @@ impl Store {
     fn flip_to_device(&self, row: &Segment, place: Place, payer: GroupId) {
         let lists = self.table.lock();
         if row.group() != payer {
-            // The group ended meanwhile: see `end_group`, which waits for this.
+            // The group ended meanwhile: see `finish_end`, which waits for this.
             self.groups.charge_over(row.group(), Resource::Device);
             self.groups.uncharge(payer, Resource::Device);
         }

@@ -10,6 +10,8 @@ pub const GROUP: Rank = 10;
 pub const CLUSTER: Rank = 20;
 /// The run allocator of a region.
 pub const REGION: Rank = 25;
+/// No lock: being inside the gate that a fork and a check close.
+pub const WORLD: Rank = 27;
 /// One block of pages.
 pub const PAGE: Rank = 30;
 /// What the program may do with its pages.
@@ -33,6 +35,7 @@ pub const fn name(rank: Rank) -> &'static str {
         GROUP => "GROUP",
         CLUSTER => "CLUSTER",
         REGION => "REGION",
+        WORLD => "WORLD",
         PAGE => "PAGE",
         PROTECTION => "PROTECTION",
         FRAME => "FRAME",
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn ranks_ascend_in_the_documented_order() {
         let order = [
-            GROUP, CLUSTER, REGION, PAGE, PROTECTION, FRAME, SEGMENT, DEVICE, ARENA, LIMIT,
+            GROUP, CLUSTER, REGION, WORLD, PAGE, PROTECTION, FRAME, SEGMENT, DEVICE, ARENA, LIMIT,
         ];
         assert!(order.is_sorted_by(|a, b| a < b));
     }

@@ -66,7 +66,9 @@ class Layer:
     devices: list[Device] = field(default_factory=list)
     tree: GroupTree = field(default_factory=GroupTree)
     has_guests: bool = False
-    """Pages that groups shared could not be parted when rules changed.  They go where the group that pays may."""
+    """Pages that groups shared could not be parted when rules changed.  They go where a host of theirs may."""
+    hosts: dict[bytes, set[int]] = field(default_factory=dict)
+    """Of each page, who may pay for an object with its bytes: the groups that had it since it was last nobody's."""
 
     # Entries and counts
 
@@ -196,7 +198,11 @@ class Layer:
             and (backing is Backing.SAME) == (end is SwapOut.SAME),
             f"swap-out of entry {entry} ({known.backing.name}) ended {end.name} with {backing.name}",
         )
-        self._came_to(entry, known, backing, device)
+        if any(other.content == page for other in self.entries.values()):
+            self.hosts[page].add(known.group)
+        else:
+            self.hosts[page] = {known.group}
+        self._came_to(entry, known, backing, device, page)
         known.backing, known.content, known.frame, known.device = backing, page, None, device
 
     def may_swap_in(self, entry: int, trouble: Trouble = NO_TROUBLE) -> set[SwapIn]:
@@ -250,10 +256,17 @@ class Layer:
             f"entry {entry} went from {known.backing.name} on {known.device} to {backing.name} on {device}"
             f" in {event.name}",
         )
-        self._came_to(entry, known, backing, device)
+        self._came_to(entry, known, backing, device, known.content)
         known.backing, known.device = backing, device
 
-    def _came_to(self, entry: int, known: Entry, backing: Backing, device: int | None) -> None:
+    def _came_to(
+        self,
+        entry: int,
+        known: Entry,
+        backing: Backing,
+        device: int | None,
+        page: bytes | None,
+    ) -> None:
         """Bytes of an entry come to a device that takes them, and only if their group allows."""
         on_device = backing in (Backing.DEVICE, Backing.SLOT)
         self._require((device is not None) == on_device, f"entry {entry} is {backing.name} nowhere")
@@ -265,16 +278,14 @@ class Layer:
         self._require(
             any(
                 self.tree.may_use(group, slots=target.slots, device=target.number)
-                for group in self._payers(known)
+                for group in self._payers(known, page)
             ),
             f"entry {entry} of group {known.group} went to device {device}, which is forbidden",
         )
 
-    def _payers(self, known: Entry) -> set[int]:
-        """Return the groups that may pay for a page: its own, or of a guest any of those that have it."""
-        if not self.has_guests:
-            return {known.group}
-        return {entry.group for entry in self.entries.values() if entry.content == known.content}
+    def _payers(self, known: Entry, page: bytes | None) -> set[int]:
+        """Return the groups that may pay for a page: its own, or of a guest any of its hosts."""
+        return self.hosts[page] if self.has_guests and page is not None else {known.group}
 
     # Groups
 
@@ -286,7 +297,11 @@ class Layer:
     def end_group(self, group: int) -> None:
         """End a group.  What is still charged to it, dead segments above all, is its parent's from then on."""
         self._require(self.may_end_group(group), f"group {group} ended too early")
-        del self.tree.groups[group]
+        parent = self.tree.groups.pop(group).parent
+        for hosts in self.hosts.values():
+            if group in hosts:
+                hosts.remove(group)
+                hosts.add(parent)
 
     # What it all comes to
 

@@ -1,6 +1,36 @@
 //! The debug-build record of which ranks the thread holds; nothing in release builds.
 
+use core::marker::PhantomData;
+
 use vswap_units::Rank;
+
+/// The record that the thread is inside something that has a rank and is no lock.
+#[must_use = "the record ends when this is dropped"]
+pub struct InRank {
+    rank: Rank,
+    marked: bool,
+    /// The rank is noted on this thread, so this stays on it.
+    not_send: PhantomData<*const ()>,
+}
+
+impl InRank {
+    /// In debug builds, aborts with a line when this thread already holds a lock of the same or a higher rank.
+    #[inline]
+    pub fn enter(rank: Rank) -> Self {
+        Self {
+            rank,
+            marked: enter(rank, true),
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for InRank {
+    #[inline]
+    fn drop(&mut self) {
+        leave(self.rank, self.marked);
+    }
+}
 
 #[cfg(not(debug_assertions))]
 #[inline]

@@ -16,9 +16,10 @@
 //! them back, and limits are there to say what is worth more.
 //!
 //! `table` counts, `named` has the names and what the program asks (`wanted` reads
-//! it, `rules` says which devices), `room` makes room under a group's limit, `turn`
-//! shares reclaim out.
+//! it, `rules` says which devices), `end` ends one, `room` makes room under a
+//! group's limit, `turn` shares reclaim out.
 
+mod end;
 mod error;
 mod named;
 mod room;
@@ -30,4 +31,6 @@ mod wanted;
 
 pub use error::GroupError;
 pub use named::GroupKey;
+pub(crate) use named::Named;
+pub(crate) use table::NamesGuard;
 pub use table::{GroupTable, Held};

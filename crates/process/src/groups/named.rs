@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use vswap_platform::sync::SignalBlock;
-use vswap_space::{GroupId, StillInUse};
+use vswap_space::GroupId;
 use vswap_store::{Resource, SEGMENT_BYTES};
 use vswap_units::{BLOCK_PAGES, Bytes};
 
@@ -166,54 +166,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a group without live blocks and children: everything it held is
-    /// given back, or goes to its parent (places on devices until they are free).
-    ///
-    /// # Errors
-    /// Why it cannot end; it is as it was.
-    pub fn end_group(&self, key: GroupKey) -> Result<(), GroupError> {
-        let _signals = SignalBlock::enter();
-        let mut named = self.groups.named.lock();
-        let group = find(&named, key)?;
-        if key.0 == 0 || key == self.groups.usual() {
-            return Err(invalid(
-                "the group of everything ends with its space".into(),
-            ));
-        }
-        if let Some(child) = named.iter().find(|other| other.parent == key.0) {
-            return Err(GroupError::InUse(format!(
-                "group '{}' is still below this one; close it first",
-                child.name
-            )));
-        }
-        let ending = |ending: u32| {
-            if let Some(row) = self.groups.row(group) {
-                row.ending.store(ending, Relaxed);
-            }
-        };
-        ending(1);
-        // Whoever was allocating holds this lock until the block is counted.
-        let mut runs = self.runs.lock();
-        let (blocks, bytes) = self.groups.live(group);
-        if blocks != 0 {
-            ending(0);
-            return Err(GroupError::Busy(blocks, bytes));
-        }
-        // Freed runs are kept warm, and may be this group's.
-        self.trim_runs(&mut runs, u64::MAX);
-        drop(runs);
-        if let Err(why) = self.layer.end_group(group) {
-            ending(0);
-            return Err(still_in_use(why));
-        }
-        self.groups.end(group);
-        named.retain(|other| other.key != key.0);
-        self.counters.groups.set(named.len() as u64);
-        drop(named);
-        self.write_event.signal();
-        Ok(())
-    }
-
     /// Moves bytes of a group and those below it out of compressed RAM to a
     /// device; where it may not use one, resident pages to compressed RAM. Returns
     /// how many were moved, which may be fewer.
@@ -221,7 +173,7 @@ impl Engine {
     /// # Errors
     /// There is no such group.
     pub fn drain_group(&self, key: GroupKey, bytes: u64) -> Result<u64, GroupError> {
-        let group = find(&self.groups.named.lock_blocking_signals(), key)?;
+        let group = find(&self.groups.lock_names(), key)?;
         let mut moved = 0;
         while moved < bytes {
             let most = (bytes - moved).min(DRAIN_STEP);
@@ -259,7 +211,7 @@ impl Engine {
         if path == "/" {
             return Ok(GroupKey(0));
         }
-        let named = self.groups.named.lock_blocking_signals();
+        let named = self.groups.lock_names();
         path.split('/')
             .try_fold(0, |parent, name| {
                 let child = |other: &&Named| other.parent == parent && other.name == name;
@@ -288,8 +240,4 @@ fn below_use(what: &str, limit: u64, held: u64) -> GroupError {
 
 const fn in_bytes(segments: u32) -> u64 {
     segments as u64 * SEGMENT
-}
-
-fn still_in_use(why: StillInUse) -> GroupError {
-    GroupError::InUse(why.to_string())
 }

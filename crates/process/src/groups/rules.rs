@@ -9,6 +9,7 @@ use vswap_space::GroupId;
 use vswap_units::PAGE_SIZE;
 
 use super::error::{GroupError, invalid};
+use super::named::Named;
 use super::wanted::Wanted;
 use crate::devices::DeviceNumber;
 use crate::engine::Engine;
@@ -57,17 +58,12 @@ impl Engine {
             .collect()
     }
 
-    /// A device came or went: numbers are used again, names stay. **Context**: the writer, inside `world`; to enter again
-    /// would wait for a fork that waits for us, and for a worker of others, who may wait for the gate with it.
-    pub(crate) fn renew_group_devices(&self) {
-        let named = self.groups.named.lock_blocking_signals();
-        for at in named.iter() {
+    /// A device came or went: numbers are used again, names stay. **Context**: inside `world`.
+    pub(crate) fn renew_group_devices(&self, named: &[Named], worker: &mut Worker) {
+        for at in named {
             self.apply_rules(at.group, &at.rules);
         }
-        drop(named);
-        if let Some(mut worker) = self.workers.of_writer() {
-            self.part_guests_with(&mut worker, || None);
-        }
+        self.part_guests_with(worker, || None);
     }
 
     /// Rules have changed: pages that groups may share no longer get bytes of their own. A fork and a check wait for one
@@ -78,7 +74,11 @@ impl Engine {
         }
     }
 
-    fn part_guests_with<'a>(&self, worker: &mut Worker, enter: impl Fn() -> Option<Passage<'a>>) {
+    pub(super) fn part_guests_with<'a>(
+        &self,
+        worker: &mut Worker,
+        enter: impl Fn() -> Option<Passage<'a>>,
+    ) {
         let Some(layer) = self.layer.virtual_layer() else {
             return;
         };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ord
 use bytemuck::Zeroable;
 use vswap_platform::errno::Errno;
 use vswap_platform::lazy::LazySlice;
-use vswap_platform::sync::RankedMutex;
+use vswap_platform::sync::{RankedMutex, SignalGuard};
 use vswap_space::GroupId;
 use vswap_store::{Groups, MAX_GROUPS};
 use vswap_units::{PAGE_SHIFT, rank};
@@ -60,8 +60,12 @@ pub struct GroupTable {
     generations: AtomicU32,
     /// The key of the group that pays for what nobody asked for by group; 0: the root.
     usual: AtomicU32,
+    /// Before the run allocator's lock, and before `world` is entered: a fork takes it before both.
     pub(super) named: RankedMutex<Vec<Named>, { rank::GROUP }>,
 }
+
+/// The names of groups, held still, with signals blocked.
+pub(crate) type NamesGuard<'a> = SignalGuard<'a, Vec<Named>, { rank::GROUP }>;
 
 impl GroupTable {
     /// A table with the root alone.
@@ -78,6 +82,20 @@ impl GroupTable {
             usual: AtomicU32::new(0),
             named: RankedMutex::new(Vec::new()),
         })
+    }
+
+    /// Holds the names still. **Context**: outside `world`.
+    pub(crate) fn lock_names(&self) -> NamesGuard<'_> {
+        self.named.lock_blocking_signals()
+    }
+
+    /// Before the run allocator's, so that a child finds no name half made.
+    pub(crate) fn lock_for_fork(&self) {
+        self.named.lock_for_fork();
+    }
+
+    pub(crate) fn unlock_after_fork(&self) {
+        self.named.unlock_after_fork();
     }
 
     pub(super) fn row(&self, group: GroupId) -> Option<&Row> {
@@ -127,6 +145,13 @@ impl GroupTable {
     /// What makes the key of a group differ from that of all before it (wraps).
     pub(super) fn next_generation(&self) -> u32 {
         1 + self.generations.fetch_add(1, Relaxed) % 0xffff
+    }
+
+    /// Takes nothing new from here on, or does again.
+    pub(super) fn set_ending(&self, group: GroupId, ending: bool) {
+        if let Some(row) = self.row(group) {
+            row.ending.store(ending.into(), Relaxed);
+        }
     }
 
     pub(super) fn end(&self, group: GroupId) {

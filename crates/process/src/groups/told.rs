@@ -15,7 +15,7 @@ impl Engine {
     /// Every group of the space, parents before children, the root first. A limit
     /// that is not set is left out.
     pub fn told_groups(&self) -> Json {
-        let named = self.groups.named.lock_blocking_signals().clone();
+        let named = self.groups.lock_names().clone();
         let mut list = vec![Json::Object(self.told_root())];
         let mut paths: Vec<_> = named.iter().map(|at| (names_of(&named, at), at)).collect();
         paths.sort_by(|(a, _), (b, _)| a.cmp(b));

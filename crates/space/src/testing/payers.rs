@@ -1,7 +1,7 @@
 //! Groups that come and go in a life, and what they may.
 
 use super::life::{Life, Tally};
-use crate::{EntryId, GroupId, OnDevice};
+use crate::{EntryId, GroupId, OnDevice, Parted};
 use vswap_store::{GroupUse, Resource};
 use vswap_units::{Bytes, PAGE_SIZE};
 
@@ -29,7 +29,7 @@ impl Life<'_> {
         }
     }
 
-    fn end_group(&mut self, group: GroupId) {
+    pub(super) fn end_group(&mut self, group: GroupId) {
         let groups = self.layer.store().groups();
         let is_leaf =
             group != GroupId::ROOT && groups.all().all(|it| groups.parent(it) != Some(group));
@@ -38,11 +38,13 @@ impl Life<'_> {
             .entries
             .keys()
             .any(|entry| self.payers.get(entry) == Some(&group));
-        let ended = self.layer.end_group(group).is_ok();
-        assert_eq!(ended, is_leaf && !in_use, "the end of {group:?}");
-        if ended {
+        let mut page = vec![0; PAGE_SIZE];
+        let ended = self.layer.end_group(group, &mut page, &mut self.workspace);
+        assert_eq!(ended.is_ok(), is_leaf && !in_use, "the end of {group:?}");
+        if let Ok(parted) = ended {
             self.groups.retain(|&it| it != group);
             self.fails.remove(&group);
+            self.note_parted(parted);
         }
     }
 
@@ -77,6 +79,10 @@ impl Life<'_> {
         );
         let mut page = vec![0; PAGE_SIZE];
         let parted = self.layer.part_guests(&mut page, &mut self.workspace);
+        self.note_parted(parted);
+    }
+
+    fn note_parted(&mut self, parted: Parted) {
         self.guests_left = parted.left > 0;
         self.tally.parted += parted.pages;
         self.count_fails_anew();

@@ -357,9 +357,9 @@ fn groups_share_only_where_that_is_asked_for_and_the_charge_moves_when_the_payer
             assert_eq!(load_page(&layer, entry, &mut workspace), page(seed(1)));
         }
         assert_lawful(&layer);
-        layer.end_group(a).unwrap();
+        super::groups::end(&layer, a).unwrap();
         layer.free(&entries[1..]);
-        layer.end_group(b).unwrap();
+        super::groups::end(&layer, b).unwrap();
         assert_lawful(&layer);
     }
 }

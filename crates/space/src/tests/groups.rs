@@ -1,7 +1,7 @@
 //! Groups: every entry has a payer, and pays where its cluster does.
 
 use super::*;
-use crate::{CLUSTER_ENTRIES, GroupId, StillInUse};
+use crate::{CLUSTER_ENTRIES, GroupId, Parted, StillInUse};
 use vswap_store::{Resource, StoreError};
 
 fn group(layer: &SwapLayer, parent: GroupId) -> GroupId {
@@ -11,6 +11,11 @@ fn group(layer: &SwapLayer, parent: GroupId) -> GroupId {
 fn entries(layer: &SwapLayer, group: GroupId, n: usize) -> Vec<EntryId> {
     let ranges = (0..n).step_by(16).map(|_| layer.allocate_for(group, 16));
     ranges.flat_map(|range| range.unwrap().iter()).collect()
+}
+
+/// The end of a group whose number of parted guests is of no interest.
+pub(super) fn end(layer: &SwapLayer, group: GroupId) -> Result<Parted, StillInUse> {
+    layer.end_group(group, &mut [0; PAGE_SIZE], &mut workspace())
 }
 
 #[test]
@@ -101,11 +106,11 @@ fn a_group_ends_when_its_entries_are_free_and_gives_everything_back() {
     for &entry in &of_below {
         store_page(&layer, entry, entry.get(), &mut workspace);
     }
-    assert_eq!(layer.end_group(below), Err(StillInUse::Entries(320)));
-    assert_eq!(layer.end_group(a), Err(StillInUse::NotALeaf));
+    assert_eq!(end(&layer, below), Err(StillInUse::Entries(320)));
+    assert_eq!(end(&layer, a), Err(StillInUse::NotALeaf));
     layer.free(&of_below);
-    assert_eq!(layer.end_group(below), Ok(()));
-    assert_eq!(layer.end_group(a), Ok(()));
+    assert_eq!(end(&layer, below), Ok(Parted::default()));
+    assert_eq!(end(&layer, a), Ok(Parted::default()));
     assert_eq!((layer.charge(a), layer.charge(below)), (None, None));
     assert_eq!(layer.gauges().entries, 0);
     assert_eq!(layer.charge(GroupId::ROOT).unwrap().store.ram, 0);
@@ -179,4 +184,72 @@ fn what_groups_may_share_no_longer_is_parted_and_stays_off_forbidden_devices() {
         assert_eq!(load_page(&layer, b, &mut workspace), page(35 * i + 1));
     }
     assert_lawful(&layer);
+}
+
+/// Pages that `first` and `second` share, in segments of `first`'s on the only device.
+fn shared_on_device(
+    layer: &SwapLayer,
+    [first, second]: [GroupId; 2],
+    workspace: &mut Workspace,
+) -> [Vec<EntryId>; 2] {
+    let both = [first, second].map(|group| entries(layer, group, 64));
+    for entries in &both {
+        for (i, &entry) in (1_u64..).zip(entries) {
+            store_page(layer, entry, 35 * i + 1, workspace);
+        }
+    }
+    assert_eq!(layer.gauges().shared_pages, 128);
+    write_back(layer);
+    assert!(
+        both.iter()
+            .flatten()
+            .all(|&entry| layer.is_on_device(entry))
+    );
+    both
+}
+
+#[test]
+fn guests_of_a_payer_who_left_while_the_object_was_on_a_device_are_parted_when_rules_change() {
+    let (layer, _control) = layer_with_device(8);
+    let print = vswap_store::dedup::fingerprint;
+    let layer = super::dedup::sharing(layer, crate::Dedup::Space, print);
+    let (mut workspace, mut buffer) = (workspace(), vec![0; PAGE_SIZE]);
+    let [host, guest] = [group(&layer, GroupId::ROOT), group(&layer, GroupId::ROOT)];
+    let [theirs, ours] = shared_on_device(&layer, [host, guest], &mut workspace);
+    layer.free(&theirs);
+    layer.store().groups().set_rules(guest, false, 0);
+    let parted = layer.part_guests(&mut buffer, &mut workspace);
+    assert_eq!((parted.pages, parted.left), (64, 0));
+    write_back(&layer);
+    assert!(ours.iter().all(|&entry| !layer.is_on_device(entry)));
+    for (i, &entry) in (1_u64..).zip(&ours) {
+        assert_eq!(load_page(&layer, entry, &mut workspace), page(35 * i + 1));
+    }
+    assert_lawful(&layer);
+}
+
+#[test]
+fn the_end_of_a_group_parts_those_who_may_not_go_where_its_parent_may() {
+    for may in [false, true] {
+        let (layer, _control) = layer_with_device(8);
+        let print = vswap_store::dedup::fingerprint;
+        let layer = super::dedup::sharing(layer, crate::Dedup::Space, print);
+        let mut workspace = workspace();
+        let [host, guest] = [group(&layer, GroupId::ROOT), group(&layer, GroupId::ROOT)];
+        let [theirs, ours] = shared_on_device(&layer, [host, guest], &mut workspace);
+        layer.free(&theirs);
+        // Both may use the device their pages are on, and not the second one.
+        if !may {
+            for group in [host, guest] {
+                layer.store().groups().set_rules(group, true, 2);
+            }
+        }
+        let parted = end(&layer, host).unwrap();
+        assert_eq!((parted.pages, parted.left), (if may { 0 } else { 64 }, 0));
+        for (i, &entry) in (1_u64..).zip(&ours) {
+            assert_eq!(load_page(&layer, entry, &mut workspace), page(35 * i + 1));
+        }
+        assert!(ours.iter().all(|&entry| layer.is_on_device(entry) == may));
+        assert_lawful(&layer);
+    }
 }

@@ -262,7 +262,7 @@ fn run(layer: &SwapLayer, seeds: u64) {
     groups[1..]
         .iter()
         .rev()
-        .for_each(|&group| layer.end_group(group).unwrap());
+        .for_each(|&group| _ = super::groups::end(layer, group).unwrap());
     assert_eq!(layer.gauges().entries, 0);
     assert_lawful(layer);
 }
