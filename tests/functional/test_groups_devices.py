@@ -211,8 +211,10 @@ def test_groups_devices_checks_and_forks_at_once_never_wait_for_each_other_for_g
             del a
             group.close()
         def change_devices(turn):
-            space.swapon({str(tmp_path / "swap")!r}, size="8M")
-            space.swapoff({str(tmp_path / "swap")!r})
+            # Another file each time: a child may have the last one still.
+            path = {str(tmp_path / "swap")!r} + str(turn)
+            space.swapon(path, size="8M")
+            space.swapoff(path)
         def check(turn):
             lawful(space)
         def fork(turn):

@@ -308,6 +308,48 @@ def test_a_child_takes_off_for_itself_alone(disk: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["file", "slots"])
+def test_a_file_a_child_still_has_pages_on_is_in_use_for_everybody_else(
+    kind: str, disk: Path
+) -> None:
+    run(
+        f"""
+        space, path = vswap.SwapSpace("48M", devices=["auto:400M"]), FOLDER / "swap"
+        space.swapon(path, size="200M", priority=9, kind={kind!r})
+        def content(row):
+            return np.frombuffer(np.random.default_rng(row).bytes(MIB), "i8")
+        a = space.zeros((ROWS, MIB // 8), "i8")
+        for row in range(ROWS):
+            a[row] = content(row)
+        soon(lambda: used(space, str(path)) > 20 * MIB)
+        to_child, to_parent = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(to_child[1])
+                assert os.read(to_child[0], 1) == b"."
+                verify(a)
+                assert space.check() == ()
+                os._exit(0)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                os._exit(1)
+        space.swapoff(path)
+        verify(a)
+        other = vswap.SwapSpace("32M", devices=[])
+        for taker in (space, other):
+            assert "child" in refused(vswap.ConfigError, taker.swapon, path, kind={kind!r})
+        os.write(to_child[1], b".")
+        assert os.waitpid(child, 0)[1] == 0
+        space.swapon(path, size="64M", kind={kind!r})
+        verify(a)
+        assert space.check() == ()
+        """,
+        disk,
+    )
+
+
 def test_devices_come_and_go_while_others_check_change_rules_and_fork(disk: Path) -> None:
     run(
         """

@@ -247,9 +247,10 @@ pub(crate) fn lift(fd: i32) -> i32 {
     }
 }
 
-/// Takes the whole-file lock that dies with the open file, without waiting.
-pub(crate) fn try_flock(fd: i32) -> Result<(), Errno> {
-    let how = (libc::LOCK_EX | libc::LOCK_NB) as usize;
+/// Takes the whole-file lock that dies with the open file, without waiting: for this open file alone (`LOCK_EX`) or
+/// beside others (`LOCK_SH`). EAGAIN: another one stands against it.
+pub(crate) fn try_flock(fd: i32, how: i32) -> Result<(), Errno> {
+    let how = (how | libc::LOCK_NB) as usize;
     // SAFETY: numbers.
     unsafe { call(Sysno::flock, [fd as usize, how, 0, 0, 0, 0]) }.map(drop)
 }

@@ -105,16 +105,24 @@ impl SwapFile {
         if is_memory_backed(fd).map_err(Refusal::Other)? {
             return Err(Refusal::InMemory);
         }
-        // Only the one lock keeps two programs off one file, and it dies with us.
-        fd::try_flock(fd).map_err(|e| match e {
-            Errno::EAGAIN => Refusal::InUse,
-            other => Refusal::Other(other),
-        })?;
+        file.lock(libc::LOCK_EX)?;
         let stat = fd::stat(fd).map_err(Refusal::Other)?;
         (file.device, file.inode) = (stat.st_dev, stat.st_ino);
         fd::set_len(fd, 0).map_err(Refusal::from_open)?;
         file.write_header().map_err(Refusal::from_open)?;
+        file.lock(libc::LOCK_SH)?;
         Ok(file)
+    }
+
+    /// Keeps other programs off the file: who takes it has the lock alone for that time, who uses it has it beside those
+    /// who have opened it again, in other descriptor tables. So it is kept until the last of them is gone, also where
+    /// that is a forked child of a program that has taken the file off, or ended.
+    fn lock(&self, how: i32) -> Result<(), Refusal> {
+        fd::try_flock(self.fd, how).map_err(|e| match e {
+            Errno::EAGAIN if self.block => Refusal::BlockInUse,
+            Errno::EAGAIN => Refusal::InUse,
+            other => Refusal::Other(other),
+        })
     }
 
     /// Writes the header and finds out on the way whether O_DIRECT works here:
@@ -262,7 +270,9 @@ impl SwapFile {
         let look = self.opened_again(path.as_c_str(), libc::O_PATH)?;
         drop(look);
         let direct = if self.direct { libc::O_DIRECT } else { 0 };
-        self.opened_again(path.as_c_str(), libc::O_RDWR | direct)
+        let again = self.opened_again(path.as_c_str(), libc::O_RDWR | direct)?;
+        fd::try_flock(again.fd, libc::LOCK_SH)?;
+        Ok(again)
     }
 
     fn opened_again(&self, path: &CStr, flags: i32) -> Result<SwapFile, Errno> {

@@ -3,8 +3,8 @@
 //! Everything hangs off an [`Engine`]; two in one process know nothing of each
 //! other but the table SIGBUS looks addresses up in (`registry`).
 //!
-//! Lock order, lowest first: worker (5), userfaultfd slots (6, 9), run allocator
-//! (25), desk (27), block (30), protections (32), frames and victims (35), then the floors below.
+//! Lock order, lowest first: worker (5), userfaultfd slots (6, 9), names of groups (10), run allocator (25), desk (27), being
+//! inside `world` (28), block (30), protections (32), frames and victims (35), then the floors below.
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;

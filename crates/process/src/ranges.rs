@@ -57,9 +57,9 @@ impl Engine {
         let (first, count) = self.pages_of(addr, len).ok_or(Errno::EINVAL)?;
         let _signals = SignalBlock::enter();
         let mut runs = self.runs.lock();
+        self.reclaim_foreign(first, count)?;
         let inside = self.world.enter();
         let (addr, len) = (self.region.addr_of(first), count << PAGE_SHIFT);
-        self.reclaim_foreign(first, count)?;
         self.empty_range(addr, len)?;
         self.forget_pins(first, count);
         map::protect(addr, len, Prot::NONE)?;
@@ -92,10 +92,12 @@ impl Engine {
         });
     }
 
-    /// Puts our own mapping back where the program had mapped something else.
+    /// Puts our own mapping back where the program had mapped something else. **Context**: the run allocator's lock is held,
+    /// outside `world`: what registers the mapping may have to go through there.
     fn reclaim_foreign(&self, first: usize, count: usize) -> Result<(), Errno> {
         let mut result = Ok(());
         let mut foreign = 0;
+        let inside = self.world.enter();
         self.each_block(first, count, |guard, mask| {
             for slot in slots(guard.tagged(Tag::Foreign) & mask) {
                 foreign += 1;
@@ -105,6 +107,7 @@ impl Engine {
                 guard.set(slot, PageState::of(Tag::Empty));
             }
         });
+        drop(inside);
         if foreign > 0 && self.is_armed() {
             self.ask(Request::Register {
                 addr: self.region.addr_of(first),

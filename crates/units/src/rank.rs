@@ -11,7 +11,7 @@ pub const CLUSTER: Rank = 20;
 /// The run allocator of a region.
 pub const REGION: Rank = 25;
 /// No lock: being inside the gate that a fork and a check close.
-pub const WORLD: Rank = 27;
+pub const WORLD: Rank = 28;
 /// One block of pages.
 pub const PAGE: Rank = 30;
 /// What the program may do with its pages.

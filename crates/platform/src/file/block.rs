@@ -56,10 +56,7 @@ impl SwapFile {
         if file.block_bytes().map_err(Refusal::Other)? == 0 {
             return Err(Refusal::TooSmall);
         }
-        fd::try_flock(fd).map_err(|e| match e {
-            Errno::EAGAIN => Refusal::BlockInUse,
-            other => Refusal::Other(other),
-        })?;
+        file.lock(libc::LOCK_EX)?;
         file.check_beginning()?;
         let page = AnonMap::new(ALIGN, ALIGN).map_err(Refusal::Other)?;
         let header = page.slice_mut(0, ALIGN).ok_or(Refusal::TooSmall)?;
@@ -68,6 +65,7 @@ impl SwapFile {
             .zip(MAGIC)
             .for_each(|(to, from)| *to = *from);
         file.write_raw(0, header).map_err(Refusal::from_open)?;
+        file.lock(libc::LOCK_SH)?;
         Ok(file)
     }
 

@@ -137,7 +137,8 @@ impl fmt::Display for FileError {
             ),
             Refusal::InUse => write!(
                 f,
-                "swap file {path} is in use by another program; name another file"
+                "swap file {path} is in use by another program, or by a child of this one that still has pages on it; \
+                 name another file"
             ),
             Refusal::NoDirectory => write!(
                 f,

@@ -121,6 +121,27 @@ fn a_named_file_is_made_private_and_can_be_used_again() {
 }
 
 #[test]
+fn a_file_stays_in_use_while_anybody_has_it_open_again() {
+    let scratch = Scratch::new("again");
+    let path = scratch.file("swap");
+    let file = SwapFile::open_named(&path).unwrap();
+    // SAFETY: takes nothing, returns a number.
+    let tid = unsafe { libc::gettid() };
+    let again = file.reopen_via_proc(tid).unwrap();
+    let in_use = || {
+        SwapFile::open_named(&path)
+            .map(drop)
+            .map_err(|error| error.why())
+    };
+    assert_eq!(in_use(), Err(Refusal::InUse));
+    drop(file);
+    assert_eq!(in_use(), Err(Refusal::InUse));
+    round_trip(&again);
+    drop(again);
+    assert_eq!(in_use(), Ok(()));
+}
+
+#[test]
 fn an_empty_file_is_taken() {
     let scratch = Scratch::new("empty");
     fs::write(scratch.file("swap"), b"").unwrap();
